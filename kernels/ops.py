@@ -1,0 +1,93 @@
+"""The registry: one row per operation.
+
+A new operation takes one row here, a file `reference/<file>.py` and a file of the same name and signatures
+in every backend, and one entry in `cases/<file>.py`. The tests, the bench and `nnk doctor` walk this table,
+and a test fails while a row has a hole.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .cases._suite import Suite
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operation: where its functions live and what they change.
+
+    `functions` are defined in `<file>.py` of every backend, forward first. `mutates` names, per function,
+    the arguments it updates in place. `reference_only` are functions that the reference adds for readers.
+    """
+
+    name: str
+    file: str
+    functions: tuple[str, ...]
+    mutates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    reference_only: tuple[str, ...] = ()
+
+    @property
+    def suite(self) -> Suite:
+        """What tests and bench know of this op: the entry named like the op in `cases/<file>.py`."""
+        return getattr(import_module(f".cases.{self.file}", __package__), self.name)
+
+
+OPS = (
+    Op("conv2d", "conv2d", ("conv2d", "conv2d_dgrad", "conv2d_wgrad", "conv2d_bgrad")),
+    Op("max_pool2d", "pool2d", ("max_pool2d", "max_pool2d_backward")),
+    Op("avg_pool2d", "pool2d", ("avg_pool2d", "avg_pool2d_backward")),
+    Op("adaptive_avg_pool2d", "pool2d", ("adaptive_avg_pool2d", "adaptive_avg_pool2d_backward")),
+    Op(
+        "batch_norm_train",
+        "batchnorm",
+        ("batch_norm_train", "batch_norm_train_backward"),
+        mutates={"batch_norm_train": ("running_mean", "running_var")},
+        reference_only=("batch_norm_train_backward_chain",),
+    ),
+    Op("batch_norm_eval", "batchnorm", ("batch_norm_eval", "batch_norm_eval_backward")),
+    Op("linear", "linear", ("linear", "linear_dgrad", "linear_wgrad", "linear_bgrad")),
+    Op("relu", "activation", ("relu", "relu_backward")),
+    Op("leaky_relu", "activation", ("leaky_relu", "leaky_relu_backward")),
+    Op("sigmoid", "activation", ("sigmoid", "sigmoid_backward")),
+    Op("tanh", "activation", ("tanh", "tanh_backward")),
+    Op("add", "elementwise", ("add",)),
+    Op("cross_entropy", "cross_entropy", ("cross_entropy", "cross_entropy_backward")),
+    Op("dropout", "dropout", ("dropout",)),
+    Op("sgd", "sgd", ("sgd",), mutates={"sgd": ("params", "buffers")}),
+    Op("adam", "adam", ("adam",), mutates={"adam": ("params", "exp_avgs", "exp_avg_sqs")}),
+    Op("adamw", "adam", ("adamw",), mutates={"adamw": ("params", "exp_avgs", "exp_avg_sqs")}),
+)
+
+FILES = {function: op.file for op in OPS for function in op.functions + op.reference_only}
+
+
+class Backend(ModuleType):
+    """A package of kernels that loads the file of a function when the function is first asked for."""
+
+    def __getattr__(self, name):
+        if name not in FILES:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        function = getattr(import_module(f"{self.__name__}.{FILES[name]}"), name)
+        setattr(self, name, function)
+        return function
+
+    def __setattr__(self, name, value):
+        # Importing conv2d.py binds its module to the package's name "conv2d", which belongs to the function.
+        if name in FILES and isinstance(value, ModuleType):
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+    def __dir__(self):
+        return sorted({*super().__dir__(), *FILES})
+
+
+def expose(package: str) -> None:
+    """Let the package offer every op function as an attribute, loaded at first use."""
+    sys.modules[package].__class__ = Backend

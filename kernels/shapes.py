@@ -1,0 +1,29 @@
+"""Output sizes of windows that slide over one axis, in PyTorch's arithmetic. Python ints, no arrays."""
+
+from __future__ import annotations
+
+
+def conv_output_size(size: int, kernel: int, stride: int, padding: int | tuple[int, int], dilation: int) -> int:
+    """How many positions a convolution window has on an axis.
+
+        floor((size + before + after - dilation * (kernel - 1) - 1) / stride) + 1
+
+    `padding` is one int for both ends or (before, after). A result below 1 means that the dilated kernel
+    does not fit into the padded axis.
+    Source: Dumoulin and Visin (2016), arXiv:1603.07285, relationship 15; torch.nn.Conv2d.
+    """
+    before, after = (padding, padding) if isinstance(padding, int) else padding
+    return (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def pool_output_size(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
+    """How many positions a pooling window has on an axis.
+
+    As for a convolution; with `ceil_mode` the division rounds up, so that the last window may hang over the
+    end, but it must start inside the input or its left padding, else it is dropped.
+    Source: torch.nn.MaxPool2d.
+    """
+    if not ceil_mode:
+        return conv_output_size(size, kernel, stride, padding, dilation)
+    count = conv_output_size(size, kernel, stride, (padding, padding + stride - 1), dilation)
+    return count - 1 if (count - 1) * stride >= size + padding else count
