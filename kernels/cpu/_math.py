@@ -1,0 +1,86 @@
+"""exp, log, tanh and the logistic function on the SIMD type: range reduction and a polynomial, no table, no branch.
+
+Error bounds are in units in the last place (ulp) of the exact result over all float32 arguments; the tests check them.
+Infinities and NaN behave as in NumPy. Subnormal arguments and results are kept.
+"""
+
+import numpy as np
+from numba import njit
+
+from .simd import vabs, vbits, vcopysign, vfma, vfrombits, vfromint, vmax, vmin, vselect, vsplat
+
+_ROUND = np.float32(12582912.0)  # 1.5 * 2**23: adding it rounds to an integer and leaves that in the low bits
+_ROUND_BITS = 0x4B400000
+_LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)  # k * high is exact for |k| < 2**9
+_LOG2E = np.float32(1.4426950408889634)
+
+
+@njit
+def _power_of_two(k):
+    """2**k as a float, -126 <= k <= 127."""
+    return vfrombits((k + 127) << 23)
+
+
+@njit
+def vexp(x):
+    """e**x within 1.1 ulp: x = k ln 2 + r, |r| <= ln 2 / 2, a polynomial for e**r, scaled by 2**(k/2) twice."""
+    x = vmin(vmax(vsplat(-104.0), x), vsplat(89.0))
+    rounded = vfma(x, vsplat(_LOG2E), vsplat(_ROUND))
+    k = vbits(rounded) - _ROUND_BITS
+    f = rounded - _ROUND
+    r = vfma(f, vsplat(-_LN2_LOW), vfma(f, vsplat(-_LN2_HIGH), x))
+    p = vsplat(1.9841270e-4)
+    p = vfma(p, r, vsplat(1.3888889e-3))
+    p = vfma(p, r, vsplat(8.3333333e-3))
+    p = vfma(p, r, vsplat(4.1666667e-2))
+    p = vfma(p, r, vsplat(1.6666667e-1))
+    p = vfma(p, r, vsplat(0.5))
+    p = vfma(p * r, r, r) + 1.0
+    half = ((k + 512) >> 1) - 256
+    return p * _power_of_two(half) * _power_of_two(k - half)
+
+
+@njit
+def vlog(x):
+    """Natural logarithm within 1 ulp: x = 2**k m, m in [2/3, 4/3), log m = 2 atanh((m - 1) / (m + 1)) as a series."""
+    small = x < np.float32(1.1754944e-38)
+    scaled = vselect(small, x * np.float32(8388608.0), x)
+    bits = vbits(scaled) - 0x3F2AAAAB
+    k = vfromint((bits >> 23) | ((bits >> 31) * -512))
+    m = vfrombits((bits & 0x7FFFFF) + 0x3F2AAAAB) - 1.0
+    k = k - vselect(small, vsplat(23.0), vsplat(0.0))
+    s = m / (m + 2.0)
+    z = s * s
+    p = vsplat(0.22222222)
+    p = vfma(p, z, vsplat(0.28571429))
+    p = vfma(p, z, vsplat(0.4))
+    p = vfma(p, z, vsplat(0.66666667))
+    # log(1 + m) = m - m^2/2 + s (m^2/2 + z p): the leading terms exact, the series only for what is left.
+    square = 0.5 * m * m
+    tail = s * vfma(z, p, square)
+    y = vfma(k, vsplat(_LN2_HIGH), m - (square - vfma(k, vsplat(_LN2_LOW), tail)))
+    y = vselect(x == np.float32(np.inf), x, y)
+    y = vselect(x == 0.0, np.float32(-np.inf), y)
+    return vselect(x >= 0.0, y, np.float32(np.nan))
+
+
+@njit
+def vtanh(x):
+    """tanh within 1.5 ulp: an odd polynomial below 0.625, else 1 - 2 / (e**2|x| + 1)."""
+    a = vabs(x)
+    z = x * x
+    p = vsplat(-5.70498872745e-3)
+    p = vfma(p, z, vsplat(2.06390887954e-2))
+    p = vfma(p, z, vsplat(-5.37397155531e-2))
+    p = vfma(p, z, vsplat(1.33314422036e-1))
+    p = vfma(p, z, vsplat(-3.33332819422e-1))
+    near = vfma(p * z, x, x)
+    far = 1.0 - 2.0 / (vexp(a + a) + 1.0)
+    return vselect(a < 0.625, near, vcopysign(far, x))
+
+
+@njit
+def vsigmoid(x):
+    """The logistic function 1 / (1 + e**-x) within 3 ulp; e**-|x| cannot overflow."""
+    e = vexp(-vabs(x))
+    return vselect(x < 0.0, e, 1.0) / (1.0 + e)
