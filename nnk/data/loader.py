@@ -1,0 +1,111 @@
+"""Batches of a data set, made ahead of the step by a background thread."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from .datasets import Dataset, channels_last
+
+THREAD_NAME = "nnk-loader"
+
+
+class DataLoader:
+    """Iterate over a data set in batches, each a tuple of arrays with the samples along the first axis.
+
+    The order of epoch e is a permutation drawn from (seed, e) alone: an epoch can be repeated, and entered in
+    the middle, without any state. ``for batch in loader`` runs through epoch 0, then 1, …; `batches` gives any.
+
+    A background thread keeps ``prefetch`` batches ready. It lives as long as the iteration, ends with it
+    however that ends, and its exceptions are raised in the consumer at the batch they belong to. Every batch is
+    made of new arrays and is the consumer's to keep.
+
+    Args:
+        dataset: samples by index (`Dataset`); each sample is an array or number, or a tuple of them.
+        batch_size: samples per batch.
+        shuffle: a new order every epoch.
+        drop_last: leave out a last batch that is smaller than ``batch_size``.
+        seed: seed of the shuffling; None draws one from the generator of `nnk.manual_seed`.
+        prefetch: batches kept ready; 0 makes each batch when it is asked for, in the consumer's thread.
+
+    Raises:
+        TypeError: ``dataset`` has no length or no index, ``batch_size``, ``prefetch`` or ``seed`` is no int.
+        ValueError: ``batch_size`` below 1, ``prefetch`` or ``seed`` below 0.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int = 1,
+        shuffle: bool = False,
+        *,
+        drop_last: bool = False,
+        seed: int | None = None,
+        prefetch: int = 2,
+    ):
+        if not isinstance(dataset, Dataset):
+            raise TypeError(f"dataset needs __len__ and __getitem__, got {type(dataset).__name__}")
+        self.dataset = dataset
+        self.batch_size = _at_least(1, "batch_size", batch_size)
+        self.shuffle = bool(shuffle)
+        self.drop_last = bool(drop_last)
+        self.seed = _at_least(0, "seed", 0 if seed is None else seed)
+        self.prefetch = _at_least(0, "prefetch", prefetch)
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        full, rest = divmod(len(self.dataset), self.batch_size)
+        return full if self.drop_last or not rest else full + 1
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
+        self.epoch += 1
+        return self.batches(self.epoch - 1)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[np.ndarray, ...]]:
+        """Yield the batches of epoch ``epoch``, from number ``start`` on."""
+        order = self.order(epoch)
+        batches = (order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(start, len(self)))
+        if self.prefetch == 0:
+            yield from map(self._load, batches)
+            return
+        worker = ThreadPoolExecutor(1, THREAD_NAME)
+        ready: deque[Future[Any]] = deque()
+        try:
+            for indices in batches:
+                ready.append(worker.submit(self._load, indices))
+                if len(ready) > self.prefetch:
+                    yield ready.popleft().result()
+            while ready:
+                yield ready.popleft().result()
+        finally:
+            # A loader thread may be the one to collect an abandoned iterator, and a thread cannot join itself.
+            in_worker = threading.current_thread().name.startswith(THREAD_NAME)
+            worker.shutdown(wait=not in_worker, cancel_futures=True)
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Sample indices of epoch ``epoch``, in the order in which it visits them."""
+        if not self.shuffle:
+            return np.arange(len(self.dataset))
+        return np.random.default_rng((self.seed, epoch)).permutation(len(self.dataset))
+
+    def _load(self, indices: np.ndarray) -> tuple[np.ndarray, ...]:
+        if hasattr(self.dataset, "batch"):
+            return self.dataset.batch(indices)
+        samples = [self.dataset[int(i)] for i in indices]
+        if not isinstance(samples[0], (tuple, list)):
+            return (channels_last(np.stack(samples)),)
+        return tuple(channels_last(np.stack(field)) for field in zip(*samples, strict=True))
+
+
+def _at_least(minimum: int, name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an int, got {value!r}")
+    if value < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {value}")
+    return int(value)

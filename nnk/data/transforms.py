@@ -1,0 +1,73 @@
+"""Transforms of whole image batches, for the ``transform`` of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+
+class Compose:
+    """Apply transforms one after the other: ``Compose([f, g])(x) == g(f(x))``."""
+
+    def __init__(self, transforms: Iterable[Callable[[np.ndarray], np.ndarray]]):
+        self.transforms = tuple(transforms)
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Transform a batch."""
+        for transform in self.transforms:
+            images = transform(images)
+        return images
+
+    def __repr__(self) -> str:
+        return f"Compose({list(self.transforms)})"
+
+
+class Normalize:
+    """Shift and scale each channel: ``y[:, c] = (x[:, c] - mean[c]) / std[c]``, in float32.
+
+    Takes (N, C, H, W) or (C, H, W) of any real dtype, in the units of ``mean`` and ``std``.
+
+    Args:
+        mean: one value per channel, or one for all.
+        std: one positive value per channel, or one for all.
+
+    Raises:
+        ValueError: ``mean`` or ``std`` is not finite, not a number or a flat sequence, they differ in length,
+            or a ``std`` is not positive; at the call, images whose channels do not match.
+    """
+
+    def __init__(self, mean: float | Sequence[float] | np.ndarray, std: float | Sequence[float] | np.ndarray):
+        self.mean = np.atleast_1d(np.asarray(mean, np.float32))
+        self.std = np.atleast_1d(np.asarray(std, np.float32))
+        if self.mean.ndim != 1 or self.mean.shape != self.std.shape:
+            raise ValueError(f"mean and std need one value per channel each, got mean {mean} and std {std}")
+        if not np.isfinite(self.mean).all() or not np.isfinite(self.std).all() or not (self.std > 0).all():
+            raise ValueError(f"mean must be finite and std finite and positive, got mean {mean} and std {std}")
+
+    @classmethod
+    def fit(cls, images: np.ndarray) -> Normalize:
+        """Take mean and standard deviation of each channel over (N, C, H, W) ``images``, in float64.
+
+        A channel that is constant gets std 1, so that it becomes zero.
+        """
+        if images.ndim != 4 or not images.size:
+            raise ValueError(f"images must be a non-empty (N, C, H, W), got shape {images.shape}")
+        mean = images.mean(axis=(0, 2, 3), dtype=np.float64)
+        std = images.std(axis=(0, 2, 3), dtype=np.float64)
+        return cls(mean, np.where(std > 0, std, 1.0))
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Normalise a batch (N, C, H, W) or an image (C, H, W) into a new float32 array."""
+        channels = len(self.mean)
+        if images.ndim not in (3, 4) or channels not in (1, images.shape[-3]):
+            raise ValueError(
+                f"images must be (N, {channels}, H, W) or ({channels}, H, W) for a mean of {channels} channels, "
+                f"got shape {images.shape}"
+            )
+        normalized = np.subtract(images, self.mean[:, None, None], dtype=np.float32)
+        normalized /= self.std[:, None, None]
+        return normalized
+
+    def __repr__(self) -> str:
+        return f"Normalize(mean={self.mean.tolist()}, std={self.std.tolist()})"
