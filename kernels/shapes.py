@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 
-def conv_output_size(size: int, kernel: int, stride: int, padding: int | tuple[int, int], dilation: int) -> int:
+def conv_output_size(
+    size: int, kernel: int, stride: int, padding: int | tuple[int, int], dilation: int
+) -> int:
     """How many positions a convolution window has on an axis.
 
         floor((size + before + after - dilation * (kernel - 1) - 1) / stride) + 1
@@ -16,7 +18,9 @@ def conv_output_size(size: int, kernel: int, stride: int, padding: int | tuple[i
     return (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
 
 
-def pool_output_size(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
+def pool_output_size(
+    size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool
+) -> int:
     """How many positions a pooling window has on an axis.
 
     As for a convolution; with `ceil_mode` the division rounds up, so that the last window may hang over the

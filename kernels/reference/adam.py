@@ -1,0 +1,82 @@
+"""Adam and AdamW.
+
+At step t (counted from 1), with gradient g, parameter θ and running moments m and v:
+
+    m ← m + (1 - β1) (g - m)                       v ← β2 v + (1 - β2) g²
+    θ ← θ - lr / (1 - β1^t) · m / (√v / √(1 - β2^t) + ε)
+
+Weight decay enters Adam as an L2 term, g ← g + weight_decay · θ before all else, and AdamW apart from the
+gradient, θ ← (1 - lr · weight_decay) θ. To maximise, g changes its sign first.
+
+Sources: Kingma and Ba (2015), arXiv:1412.6980, algorithm 1; Loshchilov and Hutter (2019), arXiv:1711.05101,
+algorithm 2; torch.optim.Adam, AdamW (ε is added after the correction of √v).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+Arrays = Sequence[np.ndarray]
+
+
+def adam(
+    params: Arrays,
+    grads: Arrays,
+    exp_avgs: Arrays,
+    exp_avg_sqs: Arrays,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float = 0.0,
+    step: int,
+    maximize: bool = False,
+) -> None:
+    """One step of Adam for all parameters, in place; exp_avgs are the m, exp_avg_sqs the v."""
+    for param, g, m, v in zip(params, grads, exp_avgs, exp_avg_sqs):
+        g = -g if maximize else g
+        if weight_decay:
+            g = g + weight_decay * param
+        _update(param, g, m, v, lr, beta1, beta2, eps, step)
+
+
+def adamw(
+    params: Arrays,
+    grads: Arrays,
+    exp_avgs: Arrays,
+    exp_avg_sqs: Arrays,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float = 0.0,
+    step: int,
+    maximize: bool = False,
+) -> None:
+    """One step of AdamW for all parameters, in place; exp_avgs are the m, exp_avg_sqs the v."""
+    for param, g, m, v in zip(params, grads, exp_avgs, exp_avg_sqs):
+        param *= 1 - lr * weight_decay
+        _update(param, -g if maximize else g, m, v, lr, beta1, beta2, eps, step)
+
+
+def _update(
+    param: np.ndarray,
+    g: np.ndarray,
+    m: np.ndarray,
+    v: np.ndarray,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    step: int,
+) -> None:
+    m += (1 - beta1) * (g - m)
+    v *= beta2
+    v += (1 - beta2) * g * g
+    denominator = np.sqrt(v) / math.sqrt(1 - beta2**step) + eps
+    param -= lr / (1 - beta1**step) * m / denominator

@@ -1,0 +1,41 @@
+"""Stochastic gradient descent with momentum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def sgd(
+    params: Sequence[np.ndarray],
+    grads: Sequence[np.ndarray],
+    buffers: Sequence[np.ndarray] | None,
+    *,
+    lr: float,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+    maximize: bool = False,
+    first: bool = False,
+) -> None:
+    """One step for all parameters, in place: with gradient g (-g to maximise), buffer b and parameter θ
+
+        g ← g + weight_decay · θ
+        b ← momentum · b + (1 - dampening) · g          b ← g at the `first` step
+        g ← g + momentum · b if nesterov, else b
+        θ ← θ - lr · g
+
+    `buffers` is None when momentum is 0; then the two middle lines fall away. grads[i] and buffers[i] have
+    the shape of params[i]. Sources: Polyak (1964); Sutskever et al. (2013) for Nesterov's form;
+    torch.optim.SGD (conventions).
+    """
+    for i, (param, g) in enumerate(zip(params, grads)):
+        g = -g if maximize else g
+        if weight_decay:
+            g = g + weight_decay * param
+        if buffers is not None:
+            buffers[i][...] = g if first else momentum * buffers[i] + (1 - dampening) * g
+            g = g + momentum * buffers[i] if nesterov else buffers[i]
+        param -= lr * g
