@@ -1,15 +1,20 @@
 """How elementwise kernels walk flat memory: a job is BLOCK floats, taken a vector at a time.
 
-    @njit
+    @each_vector
     def _double(a, i, n):                                  # one vector at offset i, of which n lanes count
         vstore_n(a.y, i, 2 * vload_n(a.x, i, n), n)
 
     @job(x=PTR, y=PTR, n=INT)
     def _double_blocks(first, last, thread, a):
-        each_vector(_double, a, first, last)
+        _double(a, first, last)                            # all vectors of the blocks first..last of a.n floats
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 from numba import njit
+from numba.extending import overload
 
 from .simd import L
 
@@ -21,11 +26,21 @@ def blocks(n: int) -> int:
     return -(-n // BLOCK)
 
 
-@njit
-def each_vector(body, a, first, last):
-    """body(a, i, n) for every vector of the blocks first..last of a.n floats; n < L only in the very last."""
-    stop = min(last * BLOCK, a.n)
-    for i in range(first * BLOCK, stop - L + 1, L):
-        body(a, i, L)
-    if stop % L:
-        body(a, stop - stop % L, stop % L)
+def each_vector(body: Callable) -> Callable:
+    """Decorator: body(a, i, n) becomes loop(a, first, last) for use in a job; n < L only in the very last vector."""
+    body = njit(body)
+
+    def loop(a, first, last):
+        raise TypeError("for use inside compiled kernels only")
+
+    # An overload per body, not a function argument: Numba cannot keep on disk what is passed a function.
+    @overload(loop)
+    def _(a, first, last):
+        def implementation(a, first, last):
+            stop = min(last * BLOCK, a.n)
+            for i in range(first * BLOCK, stop - L + 1, L):
+                body(a, i, L)
+            if stop % L:
+                body(a, stop - stop % L, stop % L)
+        return implementation
+    return loop

@@ -7,7 +7,6 @@ backward 12. The formulas are those of `kernels/reference/activation.py`.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from ._blocks import blocks, each_vector
 from ._driver import FLOAT, INT, PTR, Job, job, share
@@ -30,47 +29,47 @@ def _backward(kernel: Job, dy: np.ndarray, saved: np.ndarray, out: np.ndarray | 
     return deliver(dx, out)
 
 
-@njit
+@each_vector
 def _relu(a, i, n):
     x = vload_n(a.x, i, n)
     vstore_n(a.y, i, vselect(x <= 0, 0, x), n)
 
 
-@njit
+@each_vector
 def _relu_backward(a, i, n):
     y = vload_n(a.saved, i, n)
     vstore_n(a.dx, i, vselect(y <= 0, 0, vload_n(a.dy, i, n)), n)
 
 
-@njit
+@each_vector
 def _leaky_relu(a, i, n):
     x = vload_n(a.x, i, n)
     vstore_n(a.y, i, vselect(x > 0, x, a.slope * x), n)
 
 
-@njit
+@each_vector
 def _leaky_relu_backward(a, i, n):
     dy = vload_n(a.dy, i, n)
     vstore_n(a.dx, i, vselect(vload_n(a.saved, i, n) > 0, dy, a.slope * dy), n)
 
 
-@njit
+@each_vector
 def _sigmoid(a, i, n):
     vstore_n(a.y, i, vsigmoid(vload_n(a.x, i, n)), n)
 
 
-@njit
+@each_vector
 def _sigmoid_backward(a, i, n):
     y = vload_n(a.saved, i, n)
     vstore_n(a.dx, i, vload_n(a.dy, i, n) * y * (1 - y), n)
 
 
-@njit
+@each_vector
 def _tanh(a, i, n):
     vstore_n(a.y, i, vtanh(vload_n(a.x, i, n)), n)
 
 
-@njit
+@each_vector
 def _tanh_backward(a, i, n):
     y = vload_n(a.saved, i, n)
     vstore_n(a.dx, i, vload_n(a.dy, i, n) * (1 - y * y), n)
@@ -78,42 +77,42 @@ def _tanh_backward(a, i, n):
 
 @job(x=PTR, y=PTR, n=INT)
 def _relu_blocks(first, last, thread, a):
-    each_vector(_relu, a, first, last)
+    _relu(a, first, last)
 
 
 @job(dy=PTR, saved=PTR, dx=PTR, n=INT)
 def _relu_backward_blocks(first, last, thread, a):
-    each_vector(_relu_backward, a, first, last)
+    _relu_backward(a, first, last)
 
 
 @job(x=PTR, y=PTR, n=INT, slope=FLOAT)
 def _leaky_relu_blocks(first, last, thread, a):
-    each_vector(_leaky_relu, a, first, last)
+    _leaky_relu(a, first, last)
 
 
 @job(dy=PTR, saved=PTR, dx=PTR, n=INT, slope=FLOAT)
 def _leaky_relu_backward_blocks(first, last, thread, a):
-    each_vector(_leaky_relu_backward, a, first, last)
+    _leaky_relu_backward(a, first, last)
 
 
 @job(x=PTR, y=PTR, n=INT)
 def _sigmoid_blocks(first, last, thread, a):
-    each_vector(_sigmoid, a, first, last)
+    _sigmoid(a, first, last)
 
 
 @job(dy=PTR, saved=PTR, dx=PTR, n=INT)
 def _sigmoid_backward_blocks(first, last, thread, a):
-    each_vector(_sigmoid_backward, a, first, last)
+    _sigmoid_backward(a, first, last)
 
 
 @job(x=PTR, y=PTR, n=INT)
 def _tanh_blocks(first, last, thread, a):
-    each_vector(_tanh, a, first, last)
+    _tanh(a, first, last)
 
 
 @job(dy=PTR, saved=PTR, dx=PTR, n=INT)
 def _tanh_backward_blocks(first, last, thread, a):
-    each_vector(_tanh_backward, a, first, last)
+    _tanh_backward(a, first, last)
 
 
 def relu(x: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from ._blocks import blocks, each_vector
 from ._driver import INT, PTR, job, share
@@ -11,14 +10,14 @@ from ._layout import deliver, dense, empty_like, like
 from .simd import vload_n, vstore_n
 
 
-@njit
+@each_vector
 def _add(a, i, n):
     vstore_n(a.y, i, vload_n(a.a, i, n) + vload_n(a.b, i, n), n)
 
 
 @job(a=PTR, b=PTR, y=PTR, n=INT)
 def _add_blocks(first, last, thread, a):
-    each_vector(_add, a, first, last)
+    _add(a, first, last)
 
 
 def add(a: np.ndarray, b: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
