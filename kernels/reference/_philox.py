@@ -22,7 +22,7 @@ def philox(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
     Words are held in uint64 here, so that a product of two has room.
     """
     c0, c1, c2, c3 = np.moveaxis(counter.astype(np.uint64), -1, 0)
-    k0, k1 = (np.full(1, word, np.uint64) for word in key)
+    k0, k1 = np.uint64(key[0]), np.uint64(key[1])
     for _ in range(10):
         product0, product1 = MULTIPLIERS[0] * c0, MULTIPLIERS[1] * c2
         c0, c1, c2, c3 = (
