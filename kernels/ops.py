@@ -11,10 +11,10 @@ import sys
 from dataclasses import dataclass, field
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from .cases._suite import Suite
 
@@ -37,6 +37,28 @@ class Op:
     def suite(self) -> Suite:
         """What tests and bench know of this op: the entry named like the op in `cases/<file>.py`."""
         return getattr(import_module(f".cases.{self.file}", __package__), self.name)
+
+    def calls(self, backend: ModuleType, inputs: Mapping[str, Any]) -> dict[str, Callable[[], Any]]:
+        """Each function as a call without arguments, just as `suite.run` makes it on these inputs: for the clock."""
+        recorder = _Recorder(backend)
+        self.suite.run(recorder, **inputs)
+        return recorder.calls
+
+
+class _Recorder:
+    """Stands in for a backend and keeps the first call of each function."""
+
+    def __init__(self, backend):
+        self.backend, self.calls = backend, {}
+
+    def __getattr__(self, name):
+        function = getattr(self.backend, name)
+
+        def call(*args, **kwargs):
+            self.calls.setdefault(name, lambda: function(*args, **kwargs))
+            return function(*args, **kwargs)
+
+        return call
 
 
 OPS = (

@@ -141,16 +141,17 @@ def batch_norm_eval_backward(
 def _statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and biased variance of each channel.
 
-    A channel with a large mean and a small variance loses its digits in a plain sum, so each is first moved
-    by its first value. The variance is that of the deviations, never E[x²] - E[x]².
+    A large mean with a small variance costs a plain sum the digits that matter. So the plain mean only moves
+    the values near 0, where a second mean finds what the first one missed, and the variance is that of the
+    deviations, never E[x²] - E[x]².
     """
     if not _count(x):
         return np.zeros(x.shape[1], x.dtype), np.zeros(x.shape[1], x.dtype)
-    shift = np.moveaxis(x, 1, -1).reshape(-1, x.shape[1])[0]
-    moved = x - _column(shift, x)
-    mean = moved.mean(axis=_axes(x))
-    var = ((moved - _column(mean, x)) ** 2).mean(axis=_axes(x))
-    return shift + mean, var
+    rough = x.mean(axis=_axes(x))
+    moved = x - _column(rough, x)
+    rest = moved.mean(axis=_axes(x))
+    var = ((moved - _column(rest, x)) ** 2).mean(axis=_axes(x))
+    return rough + rest, var
 
 
 def _axes(x: np.ndarray) -> tuple[int, ...]:

@@ -1,0 +1,123 @@
+"""Convolutions: odd sizes, strides, paddings, dilations, groups."""
+
+from __future__ import annotations
+
+import math
+
+from ..shapes import conv_output_size
+from ._suite import Case, Cost, Suite, Terms, normal, rms
+
+
+def _case(name, x, weight, *, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1, bias=True):
+    def make(rng):
+        count = map(conv_output_size, x[2:], weight[2:], stride, padding, dilation)
+        return {
+            "x": normal(rng, x),
+            "weight": normal(rng, weight),
+            "bias": normal(rng, weight[0]) if bias else None,
+            "dy": normal(rng, (x[0], weight[0], *count)),
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+            "groups": groups,
+        }
+
+    return Case(name, make)
+
+
+def _run(k, *, x, weight, bias, dy, **window):
+    return {
+        "y": k.conv2d(x, weight, bias, **window),
+        "dx": k.conv2d_dgrad(dy, weight, x.shape, **window),
+        "dweight": k.conv2d_wgrad(dy, x, weight.shape, **window),
+        "dbias": k.conv2d_bgrad(dy),
+    }
+
+
+def _terms(*, x, weight, bias, dy, groups, **_):
+    pixels, taps = dy.size // dy.shape[1], math.prod(weight.shape[2:])
+    return {
+        "y": Terms(weight[0].size + 1, max(rms(x) * rms(weight), rms(bias))),
+        "dx": Terms(len(weight) // groups * taps, rms(dy) * rms(weight)),
+        "dweight": Terms(pixels, rms(dy) * rms(x)),
+        "dbias": Terms(pixels, rms(dy)),
+    }
+
+
+def _cost(*, x, weight, bias, dy, **_):
+    flops = 2 * dy.size * weight[0].size
+    product = Cost(x.nbytes + weight.nbytes + dy.nbytes, flops)
+    return {
+        "conv2d": product,
+        "conv2d_dgrad": product,
+        "conv2d_wgrad": product,
+        "conv2d_bgrad": Cost(dy.nbytes, dy.size),
+    }
+
+
+conv2d = Suite(
+    cases=(
+        _case("plain", (2, 8, 9, 11), (16, 8, 3, 3), padding=(1, 1)),
+        _case("no_bias", (2, 8, 9, 11), (16, 8, 3, 3), bias=False),
+        _case("batch_1", (1, 3, 8, 8), (5, 3, 3, 3)),
+        _case("empty_batch", (0, 3, 8, 8), (5, 3, 3, 3)),
+        _case("one_channel", (2, 1, 12, 10), (7, 1, 3, 3), padding=(1, 1)),
+        _case("one_filter", (2, 6, 7, 5), (1, 6, 3, 3)),
+        _case("one_of_everything", (1, 1, 1, 1), (1, 1, 1, 1)),
+        _case("17_to_33", (2, 17, 7, 7), (33, 17, 3, 3), padding=(1, 1)),
+        _case("16_to_32", (3, 16, 8, 8), (32, 16, 3, 3), padding=(1, 1)),
+        _case("primes", (1, 13, 17, 19), (11, 13, 3, 3), padding=(1, 1)),
+        _case("deep_and_small", (2, 64, 4, 4), (65, 64, 3, 3), padding=(1, 1)),
+        _case("many_pixels", (7, 3, 29, 31), (8, 3, 3, 3), padding=(1, 1)),
+        _case("stride_2", (2, 16, 15, 13), (24, 16, 3, 3), stride=(2, 2), padding=(1, 1)),
+        _case("stride_2_even", (2, 5, 12, 14), (9, 5, 3, 3), stride=(2, 2), padding=(1, 1)),
+        _case("stride_3_2", (2, 5, 14, 11), (4, 5, 3, 3), stride=(3, 2)),
+        _case("stride_over_kernel", (2, 3, 11, 13), (4, 3, 2, 2), stride=(3, 4)),
+        _case("pad_asymmetric", (2, 4, 7, 6), (6, 4, 4, 2), padding=((1, 2), (0, 1))),
+        _case("pad_one_side", (2, 4, 7, 6), (6, 4, 3, 3), stride=(2, 2), padding=((0, 3), (2, 0))),
+        _case("pad_over_kernel", (1, 2, 5, 4), (3, 2, 2, 3), padding=(4, 5)),
+        _case("pad_strided_away", (1, 2, 3, 3), (3, 2, 2, 2), stride=(4, 4), padding=(5, 5)),
+        _case("dilation", (2, 5, 13, 12), (6, 5, 3, 3), padding=(2, 1), dilation=(2, 3)),
+        _case(
+            "dilation_stride", (2, 17, 13, 14), (9, 17, 3, 2), stride=(2, 3), padding=(2, 2), dilation=(3, 2)
+        ),
+        _case("groups_2", (2, 34, 6, 7), (6, 17, 3, 3), padding=(1, 1), groups=2),
+        _case("groups_3", (2, 9, 7, 6), (12, 3, 3, 3), stride=(2, 1), groups=3),
+        _case("groups_of_16", (2, 64, 6, 5), (32, 16, 3, 3), padding=(1, 1), groups=4),
+        _case("groups_1x1", (2, 12, 5, 4), (8, 3, 1, 1), groups=4),
+        _case("depthwise", (2, 19, 9, 8), (19, 1, 3, 3), padding=(1, 1), groups=19),
+        _case("depthwise_stride_2", (1, 33, 11, 9), (33, 1, 3, 3), stride=(2, 2), padding=(1, 1), groups=33),
+        _case("depthwise_multiplier", (2, 7, 9, 8), (21, 1, 3, 3), stride=(2, 2), padding=(1, 1), groups=7),
+        _case(
+            "depthwise_dilated_5x5",
+            (1, 17, 12, 11),
+            (17, 1, 5, 5),
+            padding=(4, 4),
+            dilation=(2, 2),
+            groups=17,
+        ),
+        _case("1x1", (2, 33, 6, 5), (17, 33, 1, 1)),
+        _case("1x1_stride_2", (2, 17, 7, 6), (34, 17, 1, 1), stride=(2, 2)),
+        _case("1x1_padded", (2, 3, 5, 4), (6, 3, 1, 1), padding=(1, 2)),
+        _case("1x1_image", (3, 10, 1, 1), (4, 10, 1, 1)),
+        _case("3x3_on_1x1_image", (3, 10, 1, 1), (4, 10, 3, 3), padding=(1, 1)),
+        _case("5x5", (2, 3, 13, 12), (6, 3, 5, 5), padding=(2, 2)),
+        _case("7x7_stride_2", (1, 3, 37, 35), (17, 3, 7, 7), stride=(2, 2), padding=(3, 3)),
+        _case("kernel_is_image", (3, 5, 6, 7), (9, 5, 6, 7)),
+        _case("1x7", (2, 6, 4, 15), (5, 6, 1, 7), padding=(0, 3)),
+        _case("7x1", (2, 6, 15, 4), (5, 6, 7, 1), padding=(3, 0)),
+        _case("one_row", (2, 3, 1, 37), (4, 3, 1, 3), padding=(0, 1)),
+    ),
+    run=_run,
+    terms=_terms,
+    gradients=("x", "weight", "bias"),
+    bench=(
+        _case("3x3, 64 of 56²", (32, 64, 56, 56), (64, 64, 3, 3), padding=(1, 1), bias=False),
+        _case("3x3, 256 of 14²", (32, 256, 14, 14), (256, 256, 3, 3), padding=(1, 1), bias=False),
+        _case("1x1, 256 to 64 of 56²", (16, 256, 56, 56), (64, 256, 1, 1), bias=False),
+        _case(
+            "depthwise, 128 of 56²", (32, 128, 56, 56), (128, 1, 3, 3), padding=(1, 1), groups=128, bias=False
+        ),
+    ),
+    cost=_cost,
+)

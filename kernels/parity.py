@@ -1,0 +1,86 @@
+"""How close a backend must come to the reference, and the comparison itself."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from . import reference
+from .cases._layout import place
+from .cases._suite import Case, Inputs, Results, Suite, Terms, rms
+
+
+def tolerance(want: np.ndarray, terms: Terms, dtype: DTypeLike) -> np.ndarray:
+    """The error allowed in each element of a result computed in `dtype`.
+
+        64 ε |want|  +  2 ε · count · size
+
+    with ε the spacing of numbers beside 1 (1.2e-7 in float32, where the first part is 7.6e-6 of the result).
+    The first part covers functions of many roundings, like exponentials and square roots. The second covers
+    cancellation: a sum of n terms of random signs and size s is about √n s, but its partial sums reach that
+    size too and each is rounded, which leaves an error of about ε n s / 2 after n additions in a row. Numbers
+    below the smallest normal one may be flushed to zero.
+    """
+    info = np.finfo(dtype)
+    return 64 * info.eps * np.abs(want) + 2 * info.eps * terms.count * terms.size + info.tiny
+
+
+def make_inputs(case: Case, dtype: DTypeLike, layout: str = "native") -> Inputs:
+    """The inputs of a case, the same at every call, floats rounded to `dtype`."""
+    rng = np.random.default_rng(list(case.name.encode()))
+
+    def settle(name: str, value: Any) -> Any:
+        if isinstance(value, list):
+            return [settle(name, item) for item in value]
+        if not isinstance(value, np.ndarray):
+            return value
+        target = dtype if value.dtype.kind == "f" else value.dtype
+        return place(value, target, layout, rng, image=name != "weight")
+
+    return {name: settle(name, value) for name, value in case.make(rng).items()}
+
+
+def expected(suite: Suite, case: Case, dtype: DTypeLike) -> tuple[Results, dict[str, Terms]]:
+    """The reference's results in float64 on inputs rounded to `dtype`, and the terms of each."""
+
+    def widen(value: Any) -> Any:
+        if isinstance(value, list):
+            return [widen(item) for item in value]
+        return (
+            value.astype(np.float64) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else value
+        )
+
+    inputs = {name: widen(value) for name, value in make_inputs(case, dtype, "contiguous").items()}
+    terms = suite.terms(**inputs)
+    results = suite.run(reference, **inputs)
+    return results, {name: terms.get(name, Terms(1, rms(want))) for name, want in results.items()}
+
+
+def excess(got: Any, want: np.ndarray, terms: Terms, dtype: DTypeLike) -> float:
+    """The worst error of a result over its tolerance: at most 1 is right, infinity is beyond discussion.
+
+    Integers must be equal, NaN and infinities must stand in the same places, and the result must be an array of
+    the reference's shape and of `dtype`.
+    """
+    target = np.dtype(dtype) if want.dtype.kind == "f" else want.dtype
+    if not isinstance(got, np.ndarray) or got.shape != want.shape or got.dtype != target:
+        return np.inf
+    with np.errstate(invalid="ignore"):
+        error = np.abs(got.astype(np.float64) - want)
+        same = (got == want) | (np.isnan(got) & np.isnan(want))
+        if want.dtype.kind != "f":
+            return 0.0 if same.all() else np.inf
+        ratio = np.where(same, 0, error / tolerance(want, terms, dtype))
+    return float(np.nan_to_num(ratio, nan=np.inf).max(initial=0))
+
+
+def compare(
+    suite: Suite, case: Case, backend: ModuleType, dtype: DTypeLike = np.float32, layout: str = "native"
+) -> dict[str, float]:
+    """Run a case on a backend: the `excess` of every result over its tolerance, by name."""
+    want, terms = expected(suite, case, dtype)
+    got = suite.run(backend, **make_inputs(case, dtype, layout))
+    return {name: excess(got.get(name), want[name], terms[name], dtype) for name in want}
