@@ -1,0 +1,68 @@
+"""The command ``nnk``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+from . import bench, doctor, train
+from .errors import CommandError
+
+__all__ = ["main"]
+
+COMMANDS = {"train": train, "bench": bench, "doctor": doctor}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        import nnk
+
+        parser.exit(0, f"nnk {nnk.__version__}\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code: 0, 1 for a failure, 2 for a mistake in what was asked."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help()
+        return 2
+    warnings.showwarning = lambda message, *_: print(f"nnk {args.command}: warning: {message}", file=sys.stderr)
+    try:
+        return args.run(args)
+    except CommandError as error:
+        print(f"nnk {args.command}: error: {error}", file=sys.stderr)
+        return error.code
+    except KeyboardInterrupt:
+        print(f"nnk {args.command}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output has gone (`nnk doctor | head`); Python's flush at exit would complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="nnk", description="Train convolutional networks with handwritten Numba kernels.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="command", title="commands")
+    for name, module in COMMANDS.items():
+        summary = module.__doc__.strip().splitlines()[0]
+        command = commands.add_parser(
+            name, help=summary[0].lower() + summary[1:].rstrip("."), description=module.__doc__.strip()
+        )
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser

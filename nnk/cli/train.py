@@ -1,0 +1,166 @@
+"""Train a model on a data set and keep the run in a folder."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nnk
+from nnk import data, models, optim
+from nnk.train import (
+    CheckpointError,
+    NonFiniteError,
+    Progress,
+    Trainer,
+    files,
+    new_run_dir,
+    read_checkpoint,
+)
+
+from .errors import CommandError
+
+RUNS = Path("runs")
+OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
+    "adam": optim.Adam,
+    "adamw": optim.AdamW,
+    "sgd": lambda params, lr: optim.SGD(params, lr, momentum=0.9, nesterov=True),
+}
+RATES = {"adam": 0.003, "adamw": 0.003, "sgd": 0.1}
+DEFAULTS = {
+    "data": "digits",
+    "model": "digits_cnn",
+    "epochs": 30,
+    "batch_size": 32,
+    "lr": None,
+    "optimizer": "adam",
+    "seed": 0,
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+
+    def option(name: str, kind: Callable, metavar: str, text: str) -> None:
+        default = DEFAULTS[name.replace("-", "_")]
+        shown = "" if default is None else f" (default: {default})"
+        parser.add_argument(f"--{name}", type=kind, metavar=metavar, help=text + shown)
+
+    rates = ", ".join(f"{rate:g} for {name}" for name, rate in RATES.items())
+    option("data", str, "NAME", f"data set: {', '.join(data.names())}")
+    option("model", str, "NAME", f"network: {', '.join(models.names())}")
+    option("epochs", _positive_int, "N", "passes over the training images")
+    option("batch-size", _positive_int, "N", "images per step")
+    option("lr", _positive_float, "RATE", f"highest learning rate of the one-cycle schedule (default: {rates})")
+    option("optimizer", str, "NAME", f"optimiser: {', '.join(OPTIMIZERS)}")
+    option("seed", _seed, "N", "seed of weights and shuffling; a run with the same seed repeats")
+    parser.add_argument("--threads", type=_positive_int, metavar="N", help="threads to use (default: all cores)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for the run (default: a new one, runs/<data>-<number>)"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the run in --out from its checkpoint, with its own options"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, and print the accuracy on the test images as the last line."""
+    chosen = {name: getattr(args, name) for name in DEFAULTS if getattr(args, name) is not None}
+    threads = args.threads
+    if args.resume:
+        saved = _saved_run(args.out)
+        config = saved["config"] | chosen
+        threads = threads or saved["environment"]["threads"]
+    else:
+        _require_free(args.out)
+        config = DEFAULTS | chosen
+        config["lr"] = config["lr"] or RATES.get(config["optimizer"])
+    if threads is not None:
+        nnk.set_num_threads(threads)
+    train, test, model, optimizer = _build(config)
+    out = args.out or new_run_dir(RUNS, config["data"])
+    print(f"data    {config['data']}: {len(train)} training and {len(test)} test images")
+    print(f"model   {config['model']}: {sum(p.data.size for p in model.parameters()):,} parameters")
+    print(f"run     {out}: {config['epochs']} epochs, {nnk.get_num_threads()} threads", flush=True)
+
+    loader = data.DataLoader(train, config["batch_size"], shuffle=True, seed=config["seed"])
+    trainer = Trainer(
+        model,
+        optimizer=optimizer,
+        scheduler=optim.lr_scheduler.OneCycleLR(
+            optimizer, config["lr"], total_steps=config["epochs"] * len(loader)
+        ),
+        batch_size=config["batch_size"],
+        callbacks=[Progress()],
+        out=out,
+        config=config,
+    )
+    try:
+        trainer.fit(loader, test, config["epochs"], resume=args.resume)
+        accuracy = trainer.evaluate(test)["accuracy"]
+    except KeyboardInterrupt:
+        where = f"in epoch {trainer.epoch + 1} of {config['epochs']}"
+        raise CommandError(f"interrupted {where}; continue with: nnk train --out {out} --resume", 130) from None
+    except (CheckpointError, OSError) as error:
+        raise CommandError(str(error)) from error
+    except NonFiniteError as error:
+        raise CommandError(f"{error}; a lower --lr may help", 1) from error
+    kept = [name for name in (files.MODEL, files.HISTORY, files.CURVES, files.CONFIG) if (out / name).exists()]
+    print(f"files   {out}: {', '.join(kept)}")
+    print(f"test accuracy {accuracy:.4f}")
+    return 0
+
+
+def _build(config: dict[str, Any]) -> tuple[data.ArrayDataset, data.ArrayDataset, nnk.nn.Module, optim.Optimizer]:
+    if config["optimizer"] not in OPTIMIZERS:
+        raise CommandError(f"unknown optimizer {config['optimizer']!r}, known are: {', '.join(OPTIMIZERS)}")
+    nnk.manual_seed(config["seed"])
+    try:
+        train, test = data.load(config["data"])
+        images, labels = train.arrays
+        model = models.create(config["model"], images.shape[1:], int(labels.max()) + 1)
+    except (ValueError, ModuleNotFoundError) as error:
+        raise CommandError(str(error)) from error
+    return train, test, model, OPTIMIZERS[config["optimizer"]](model.parameters(), lr=config["lr"])
+
+
+def _saved_run(out: Path | None) -> dict[str, Any]:
+    if out is None:
+        raise CommandError("--resume needs --out DIR, the folder of the run to continue")
+    try:
+        return read_checkpoint(out / files.CHECKPOINT)
+    except CheckpointError as error:
+        raise CommandError(str(error)) from error
+
+
+def _require_free(out: Path | None) -> None:
+    if out is None:
+        return
+    if files.holds_run(out):
+        raise CommandError(f"{out} holds a run already: add --resume to continue it, or choose another --out")
+    if out.exists() and not out.is_dir():
+        raise CommandError(f"--out {out} is a file, not a folder")
+
+
+def _positive_int(text: str) -> int:
+    return _number(int, text, lambda n: n >= 1, "a whole number of at least 1")
+
+
+def _seed(text: str) -> int:
+    return _number(int, text, lambda n: 0 <= n < 2**64, "a whole number from 0 to 2**64 - 1")
+
+
+def _positive_float(text: str) -> float:
+    return _number(float, text, lambda rate: 0 < rate < math.inf, "a number above 0")
+
+
+def _number(kind: type, text: str, is_good: Callable[[Any], bool], expected: str) -> Any:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not is_good(value):
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+    return value

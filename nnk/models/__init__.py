@@ -1,0 +1,13 @@
+"""Convolutional networks, ready to train.
+
+Each is a function ``model(image_shape=(C, H, W), num_classes=…)`` that returns a fresh `nnk.nn.Sequential` whose
+output is logits (N, num_classes); `create` finds it by name.
+"""
+
+from .digits_cnn import digits_cnn
+from .lenet import lenet
+from .registry import create, names
+from .resnet import resnet20
+from .vgg import vgg8
+
+__all__ = ["create", "digits_cnn", "lenet", "names", "resnet20", "vgg8"]

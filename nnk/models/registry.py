@@ -1,0 +1,28 @@
+"""Models by name, as the command line asks for them."""
+
+from __future__ import annotations
+
+from nnk import nn
+
+from .digits_cnn import digits_cnn
+from .lenet import lenet
+from .resnet import resnet20
+from .vgg import vgg8
+
+MODELS = {model.__name__: model for model in (digits_cnn, lenet, resnet20, vgg8)}
+
+
+def names() -> list[str]:
+    """Names that `create` knows."""
+    return sorted(MODELS)
+
+
+def create(name: str, image_shape: tuple[int, int, int], num_classes: int) -> nn.Sequential:
+    """Build the model called ``name`` for images (C, H, W) of ``num_classes`` classes.
+
+    Raises:
+        ValueError: an unknown name, or images that are too small for the model.
+    """
+    if name not in MODELS:
+        raise ValueError(f"unknown model {name!r}, known are: {', '.join(names())}")
+    return MODELS[name](image_shape, num_classes)

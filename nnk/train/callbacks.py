@@ -1,0 +1,107 @@
+"""What happens beside the training itself: checkpoints, history.csv, curves.png."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from typing import TYPE_CHECKING
+
+from .files import CURVES, HISTORY, replacing, write_text
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+
+class Callback:
+    """Base of all callbacks: `Trainer.fit` calls these methods, in the order of its list of callbacks.
+
+    ``trainer`` gives all there is to know: ``epoch`` and ``batch`` (how many are done), ``epochs`` and
+    ``batches`` (how many there will be, None where unknown), ``means`` of this epoch, ``history``, ``model``, ….
+    """
+
+    def fit_start(self, trainer: Trainer) -> None:
+        """Training is about to begin, or to go on from a checkpoint."""
+
+    def batch_end(self, trainer: Trainer, samples: int) -> None:
+        """A step over a batch of ``samples`` is done."""
+
+    def epoch_end(self, trainer: Trainer) -> None:
+        """An epoch is done, and ``trainer.history[-1]`` is its row."""
+
+    def fit_end(self, trainer: Trainer) -> None:
+        """Training is over, however it ended."""
+
+
+class Checkpoint(Callback):
+    """Save a checkpoint after every epoch, every ``steps`` steps and every ``seconds`` seconds."""
+
+    def __init__(self, *, steps: int | None = None, seconds: float | None = None):
+        self.steps = steps
+        self.seconds = seconds
+
+    def fit_start(self, trainer: Trainer) -> None:
+        """Save at once, so that a run can be continued however early it dies."""
+        self._save(trainer)
+
+    def batch_end(self, trainer: Trainer, samples: int) -> None:
+        """Save if it is time."""
+        due = self.steps is not None and trainer.batch % self.steps == 0
+        if due or (self.seconds is not None and time.monotonic() - self._saved >= self.seconds):
+            self._save(trainer)
+
+    def epoch_end(self, trainer: Trainer) -> None:
+        """Save."""
+        self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        trainer.save()
+        self._saved = time.monotonic()
+
+
+class HistoryFile(Callback):
+    """Keep history.csv: one line per epoch, every number with all its digits."""
+
+    def fit_start(self, trainer: Trainer) -> None:
+        """Write what the checkpoint knows: the file may be an epoch ahead of it, or behind."""
+        self._write(trainer)
+
+    def epoch_end(self, trainer: Trainer) -> None:
+        """Write the file anew, as a whole: a line that is appended may be cut off by a crash."""
+        self._write(trainer)
+
+    def _write(self, trainer: Trainer) -> None:
+        if not trainer.history:
+            return
+        text = io.StringIO()
+        writer = csv.DictWriter(text, trainer.history[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(trainer.history)
+        write_text(trainer.out / HISTORY, text.getvalue())
+
+
+class Curves(Callback):
+    """Draw curves.png at the end: one panel per quantity over the epochs. Without matplotlib, nothing is drawn."""
+
+    def fit_end(self, trainer: Trainer) -> None:
+        """Draw."""
+        try:
+            from matplotlib.figure import Figure
+            from matplotlib.ticker import MaxNLocator
+        except ModuleNotFoundError:
+            return
+        if not trainer.history:
+            return
+        names = [name for name in trainer.history[0] if name != "epoch" and not name.startswith("val_")]
+        epochs = [row["epoch"] for row in trainer.history]
+        figure = Figure(figsize=(4.5 * len(names), 3.5), layout="constrained")
+        for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names):
+            for key, label in ((name, "training"), (f"val_{name}", "validation")):
+                if key in trainer.history[0]:
+                    axes.plot(epochs, [row[key] for row in trainer.history], ".-", label=label)
+            axes.set(title=name.replace("_", " "), xlabel="epoch")
+            axes.grid(alpha=0.3)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        figure.axes[0].legend()
+        with replacing(trainer.out / CURVES) as temporary:
+            figure.savefig(temporary, format="png", dpi=120)

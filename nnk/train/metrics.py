@@ -1,0 +1,38 @@
+"""Numbers that describe how well a model does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def accuracy(output: np.ndarray, target: np.ndarray) -> float:
+    """Share of samples whose largest output (N, C, …) is the target class (N, …)."""
+    return float((output.argmax(1) == target).mean())
+
+
+class Means:
+    """Means over all samples seen, from the means of batches."""
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self.sums: dict[str, float] = {}
+
+    def add(self, means: dict[str, float], samples: int) -> None:
+        """Add the means over one batch of ``samples``."""
+        self.samples += samples
+        for name, mean in means.items():
+            self.sums[name] = self.sums.get(name, 0.0) + mean * samples
+
+    def means(self) -> dict[str, float]:
+        """Return the means so far."""
+        return {name: total / self.samples for name, total in self.sums.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what `load_state_dict` takes."""
+        return {"samples": self.samples, "sums": dict(self.sums)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self.samples, self.sums = state["samples"], dict(state["sums"])

@@ -1,0 +1,317 @@
+"""The loop that trains a model, and what makes it stop, save and go on."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import nnk
+from nnk import backend, nn, optim, random
+from nnk.data import ArrayDataset, DataLoader
+
+from . import files
+from .callbacks import Callback, Checkpoint, Curves, HistoryFile
+from .checkpoint import read_checkpoint, write_checkpoint
+from .interrupt import Interrupt
+from .metrics import Means, accuracy
+from .resume import check_same_run, environment, facts_of_data, facts_of_training
+
+
+class NonFiniteError(ArithmeticError):
+    """The loss became NaN or infinite."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C ended the training, after the running step and a checkpoint."""
+
+
+class Trainer:
+    """Trains a model, evaluates it, and predicts with it.
+
+    A step is ``loss = criterion(model(x), y)``, the backward pass through both and ``optimizer.step()``. The
+    training mode is set for it; evaluation and prediction run in eval mode and save nothing for a backward.
+
+    With ``out``, a run directory is kept: config.json, history.csv, curves.png (where matplotlib is installed),
+    model.safetensors (the final ``state_dict``) and checkpoint.safetensors, which holds all that a run is. A run
+    that died at any moment goes on from there with the same call and ``resume=True``, and ends with the very
+    bits it would have had without the interruption (on the same backend with the same number of threads).
+
+    Args:
+        model: the module to train.
+        optimizer: from `nnk.optim`, over the model's parameters; None is ``Adam(model.parameters())``.
+        loss: a loss module; None is ``CrossEntropyLoss()``.
+        scheduler: a learning-rate schedule for ``optimizer``.
+        scheduler_interval: "step" or "epoch", when ``scheduler.step()`` is called; None is "step" for OneCycleLR
+            and CyclicLR, which count in batches, and "epoch" for the others.
+        metrics: functions ``(output, target) -> mean over the batch`` by name, reported beside the loss; None is
+            ``{"accuracy": accuracy}`` with CrossEntropyLoss and nothing with another loss.
+        batch_size: batch size for data given as arrays or as an `ArrayDataset`.
+        seed: seed of the order of such data; None draws one from the generator of `nnk.manual_seed`.
+        callbacks: more callbacks; the run directory's own come first.
+        out: the run directory; None keeps no files.
+        config: JSON-ready facts that belong to the run (names, rates, …). They are kept in config.json, and a
+            run continues only with an equal config.
+
+    Raises:
+        ValueError: an unknown ``scheduler_interval``.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        optimizer: optim.Optimizer | None = None,
+        loss: nn.Module | None = None,
+        scheduler: Any = None,
+        scheduler_interval: str | None = None,
+        metrics: dict[str, Callable[[Any, Any], float]] | None = None,
+        batch_size: int = 32,
+        seed: int | None = None,
+        callbacks: Sequence[Callback] = (),
+        out: str | Path | None = None,
+        config: dict[str, Any] | None = None,
+    ):
+        if scheduler_interval not in (None, "step", "epoch"):
+            raise ValueError(f"scheduler_interval must be 'step', 'epoch' or None, got {scheduler_interval!r}")
+        if scheduler_interval is None:
+            scheduler_interval = "step" if type(scheduler).__name__ in ("OneCycleLR", "CyclicLR") else "epoch"
+        self.model = model
+        self.optimizer = optim.Adam(model.parameters()) if optimizer is None else optimizer
+        self.loss = nn.CrossEntropyLoss() if loss is None else loss
+        self.scheduler = scheduler
+        self.scheduler_interval = scheduler_interval
+        if metrics is None:
+            metrics = {"accuracy": accuracy} if isinstance(self.loss, nn.CrossEntropyLoss) else {}
+        self.metrics = metrics
+        self.batch_size = batch_size
+        self.seed = seed
+        self.out = None if out is None else Path(out)
+        own = [] if out is None else [Checkpoint(), HistoryFile(), Curves()]
+        self.callbacks = [*own, *callbacks]
+        self.config = dict(config or {})
+        self.facts = facts_of_training(self)
+
+        self.epoch = 0  # epochs done
+        self.batch = 0  # batches of the current epoch done
+        self.epochs = 0  # epochs to be done in all
+        self.batches: int | None = None  # per epoch, where known
+        self.samples: int | None = None  # per epoch, where known
+        self.means = Means()
+        self.history: list[dict[str, float]] = []
+        self._saved: tuple[int, int] | None = None
+        self._interrupt = Interrupt()
+
+    def fit(self, train: Any, val: Any = None, epochs: int = 1, *, resume: bool = False) -> list[dict[str, float]]:
+        """Train for ``epochs`` epochs and return the history, one dict per epoch.
+
+        A row holds epoch, lr (at its end), the mean loss and metrics over the training batches as they were
+        seen, and with ``val`` the same over ``val`` as val_loss and so on.
+
+        Args:
+            train: (inputs, targets) as two arrays, an `ArrayDataset` (both are shuffled anew every epoch), a
+                `DataLoader`, or any iterable of batches (input, target) that can be iterated once per epoch.
+            val: the same for evaluation after every epoch.
+            epochs: how many epochs to train; with ``resume``, how many the run has in all.
+            resume: go on from the checkpoint in ``out``.
+
+        Raises:
+            CheckpointError: nothing, nothing readable or another run is there to resume from.
+            FileExistsError: ``out`` holds a run already, and ``resume`` is not set.
+            Interrupted: after Ctrl-C, once the step is done and saved.
+            NonFiniteError: the loss is NaN or infinite; names the first layer whose output was.
+            TypeError, ValueError: data of the wrong kind, or epochs without a batch.
+        """
+        tree = self._open(resume)
+        seed = tree["facts"].get("seed") if tree is not None and self.seed is None else self.seed
+        train = self._batches_of("train", train, shuffle=True, seed=seed)
+        val = None if val is None else self._batches_of("val", val)
+        self.facts |= facts_of_data(train)
+        if tree is not None:
+            check_same_run(tree, self.config, self.facts, self.out)
+            self._restore(tree)
+        self.epochs = epochs if resume else self.epoch + epochs
+        self.batches = len(train) if hasattr(train, "__len__") else None
+        self.samples = None
+        if isinstance(train, DataLoader):
+            self.samples = min(len(train) * train.batch_size, len(train.dataset))
+        if self.out is not None:
+            self._claim()
+        with Interrupt() as self._interrupt:
+            try:
+                self._call("fit_start")
+                while self.epoch < self.epochs:
+                    self._train_epoch(train)
+                    self._finish_epoch(val)
+                if self.out is not None:
+                    nnk.save(self.model.state_dict(), self.out / files.MODEL)
+            finally:
+                self._call("fit_end")
+        return self.history
+
+    def evaluate(self, data: Any) -> dict[str, float]:
+        """Return the mean loss and metrics over ``data`` (anything `fit` takes), in eval mode."""
+        means = Means()
+        with self._inference(), contextlib.closing(_pairs(self._batches_of("data", data))) as batches:
+            for x, y in batches:
+                output = self.model(x)
+                means.add(self._numbers(float(self.loss(output, y)), output, y), len(x))
+                self._stop_if_asked()
+        if not means.samples:
+            raise ValueError("data has no batch to evaluate")
+        return means.means()
+
+    def predict(self, inputs: Any) -> np.ndarray:
+        """Return the model's outputs for ``inputs``, an array (N, …) or an `ArrayDataset`, in eval mode."""
+        if not isinstance(inputs, ArrayDataset):
+            inputs = ArrayDataset(backend.as_array(inputs))
+        with self._inference(), contextlib.closing(DataLoader(inputs, self.batch_size).batches(0)) as batches:
+            return np.concatenate([self.model(batch[0]) for batch in batches])
+
+    def save(self) -> None:
+        """Write the checkpoint into ``out``, unless it was written at this very point."""
+        if self._saved == (self.epoch, self.batch):
+            return
+        state = {
+            "config": self.config,
+            "facts": self.facts,
+            "environment": environment(),
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "means": self.means.state_dict(),
+            "history": self.history,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler and self.scheduler.state_dict(),
+            "random": random.get_state(),
+        }
+        write_checkpoint(self.out / files.CHECKPOINT, state)
+        self._saved = (self.epoch, self.batch)
+
+    # ---------------------------------------------------------------- the loop
+    def _train_epoch(self, train: DataLoader | Iterable) -> None:
+        self.model.train()
+        self.loss.train()
+        with contextlib.closing(_pairs(train, self.epoch, self.batch)) as batches:
+            for x, y in batches:
+                self._step(x, y)
+                self.batch += 1
+                self._call("batch_end", len(x))
+                self._stop_if_asked()
+        if not self.batch:
+            raise ValueError(f"train has no batch in epoch {self.epoch + 1}: an iterator can be used only once")
+
+    def _step(self, x: Any, y: Any) -> None:
+        self.optimizer.zero_grad()
+        output = self.model(x)
+        loss = float(self.loss(output, y))
+        if not math.isfinite(loss):
+            raise NonFiniteError(self._explain(loss, x))
+        self.model.backward(self.loss.backward(), input_grad=False)
+        self.optimizer.step()
+        if self.scheduler is not None and self.scheduler_interval == "step":
+            self.scheduler.step()
+        self.means.add(self._numbers(loss, output, y), len(x))
+
+    def _finish_epoch(self, val: DataLoader | Iterable | None) -> None:
+        row = {"epoch": self.epoch + 1, "lr": self.optimizer.param_groups[0]["lr"], **self.means.means()}
+        if val is not None:
+            row |= {f"val_{name}": value for name, value in self.evaluate(val).items()}
+        if self.scheduler is not None and self.scheduler_interval == "epoch":
+            self.scheduler.step()
+        self.history.append(row)
+        self.epoch, self.batch, self.means = self.epoch + 1, 0, Means()
+        self._call("epoch_end")
+
+    def _numbers(self, loss: float, output: Any, target: Any) -> dict[str, float]:
+        return {"loss": loss, **{name: metric(output, target) for name, metric in self.metrics.items()}}
+
+    @contextlib.contextmanager
+    def _inference(self) -> Iterator[None]:
+        training = self.model.training
+        self.model.eval()
+        self.loss.eval()
+        try:
+            with nnk.no_grad():
+                yield
+        finally:
+            self.model.train(training)
+            self.loss.train(training)
+
+    def _call(self, event: str, *arguments: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, event)(self, *arguments)
+
+    def _stop_if_asked(self) -> None:
+        if not self._interrupt.requested:
+            return
+        where = f"stopped in epoch {self.epoch + 1} after {self.batch} batches"
+        if self.out is None:
+            raise Interrupted(where)
+        self.save()
+        raise Interrupted(f"{where}, saved in {self.out}: go on with resume=True")
+
+    # ---------------------------------------------------------------- the run directory
+    def _open(self, resume: bool) -> dict[str, Any] | None:
+        """Return the checkpoint to resume from; touch nothing."""
+        if resume:
+            if self.out is None:
+                raise ValueError("resume needs the run directory: Trainer(..., out=...)")
+            return read_checkpoint(self.out / files.CHECKPOINT)
+        if self.out is not None and self._saved is None and files.holds_run(self.out):
+            raise FileExistsError(f"{self.out} holds a run already: resume it, or choose another folder")
+        return None
+
+    def _restore(self, tree: dict[str, Any]) -> None:
+        self.model.load_state_dict(tree["model"])
+        self.optimizer.load_state_dict(tree["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(tree["scheduler"])
+        self.epoch, self.batch, self.history = tree["epoch"], tree["batch"], tree["history"]
+        self.means.load_state_dict(tree["means"])
+        random.set_state(tree["random"])
+
+    def _claim(self) -> None:
+        self._saved = None
+        self.out.mkdir(parents=True, exist_ok=True)
+        files.drop_leftovers(self.out)
+        description = {"config": self.config, "facts": self.facts, "environment": environment()}
+        files.write_text(self.out / files.CONFIG, json.dumps(description, indent=2) + "\n")
+
+    # ---------------------------------------------------------------- data
+    def _batches_of(
+        self, name: str, data: Any, shuffle: bool = False, seed: int | None = None
+    ) -> DataLoader | Iterable:
+        if isinstance(data, tuple) and len(data) == 2 and all(hasattr(array, "shape") for array in data):
+            data = ArrayDataset(*data)
+        if isinstance(data, ArrayDataset):
+            return DataLoader(data, self.batch_size, shuffle, seed=seed)
+        if not isinstance(data, Iterable):
+            raise TypeError(
+                f"{name} must be a pair of arrays, an ArrayDataset, a DataLoader or an iterable of batches, "
+                f"got {type(data).__name__}"
+            )
+        return data
+
+
+def _pairs(data: DataLoader | Iterable, epoch: int = 0, start: int = 0) -> Iterator[tuple[Any, Any]]:
+    """Yield the batches of an epoch from number ``start`` on, as pairs of arrays."""
+    if isinstance(data, DataLoader):
+        source = data.batches(epoch, start)
+    else:
+        source = itertools.islice(data, start, None)
+    with contextlib.closing(source) if hasattr(source, "close") else contextlib.nullcontext():
+        for batch in source:
+            if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+                raise TypeError(f"a batch must be a pair (input, target), got {_kind(batch)}")
+            yield backend.as_array(batch[0]), backend.as_array(batch[1])
+
+
+def _kind(batch: Any) -> str:
+    return f"a {type(batch).__name__}" + (f" of {len(batch)}" if hasattr(batch, "__len__") else "")
