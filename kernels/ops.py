@@ -30,7 +30,7 @@ class Op:
     name: str
     file: str
     functions: tuple[str, ...]
-    mutates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    mutates: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     reference_only: tuple[str, ...] = ()
 
     @property

@@ -27,6 +27,11 @@ def _minus_infinity(rng, shape):
     return np.where(rng.random(shape) < 0.8, -np.inf, normal(rng, shape))
 
 
+def _missed(rng, shape):
+    """Values of which no window sees one."""
+    return normal(rng, shape)
+
+
 def _nan(rng, shape):
     x = rng.choice([1.0, np.inf, -np.inf], shape)
     return np.where(rng.random(shape) < 0.2, np.nan, x)
@@ -83,7 +88,7 @@ max_pool2d = Suite(
         _max("ceil_drops_last", (1, 2, 4, 5), (2, 2), (3, 3), padding=(1, 1), ceil_mode=True),
         _max("dilation", (2, 5, 12, 11), (3, 2), (2, 1), padding=(1, 1), dilation=(2, 3)),
         _max("dilation_ceil", (2, 17, 12, 11), (2, 3), (3, 2), dilation=(3, 2), ceil_mode=True),
-        _max("window_misses_image", (2, 3, 1, 2), (2, 2), (1, 1), padding=(1, 1), dilation=(2, 3)),
+        _max("missed", (2, 3, 1, 2), (2, 2), (1, 1), values=_missed, padding=(1, 1), dilation=(2, 3)),
         _max("256_taps", (1, 3, 17, 18), (16, 16), (1, 2)),
         _max("272_taps", (1, 3, 18, 17), (17, 16), (1, 1)),
         _max("ties", (2, 5, 9, 9), (3, 3), (2, 2), padding=(1, 1), values=_ties),

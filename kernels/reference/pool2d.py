@@ -41,7 +41,7 @@ def max_pool2d(
     inside = frame(np.ones((1, 1, *x.shape[2:]), bool), padding, size, False)
 
     y = np.full((*x.shape[:2], *count), -np.inf, x.dtype)
-    indices = np.zeros(y.shape, index_dtype(kernel_size))
+    indices = np.zeros(y.shape, _index_dtype(kernel_size))
     found = np.zeros((1, 1, *count), bool)
     steps = (count, kernel_size, stride, dilation)
     for ((r, s), value), (_, valid) in zip(taps(framed, *steps), taps(inside, *steps)):
@@ -75,7 +75,7 @@ def max_pool2d_backward(
     return deliver(interior(framed, padding, x_shape), out, dy.dtype)
 
 
-def index_dtype(kernel_size: Pair) -> np.dtype:
+def _index_dtype(kernel_size: Pair) -> np.dtype:
     """The smallest of uint8 and int32 that can number the taps of a window."""
     return np.dtype(np.uint8 if kernel_size[0] * kernel_size[1] <= 256 else np.int32)
 
