@@ -1,0 +1,276 @@
+"""The door between nnk and its kernels: which backend computes, and what it accepts.
+
+Three packages hold the same functions: ``reference`` (NumPy, any float dtype), ``cpu`` (Numba, float32) and
+``cuda``. The array decides: NumPy arrays go to ``cpu``, CuPy arrays to ``cuda``, unless `use_backend` says otherwise.
+Only this file imports `nnk.kernels`; kernels do not validate, so dtype and device are checked here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+try:
+    from nnk.kernels import shapes
+except ModuleNotFoundError as error:
+    if error.name != "nnk.kernels":
+        raise
+    raise ModuleNotFoundError(
+        f"nnk.kernels is missing: Python found {os.path.dirname(__file__)}, a checkout that is not installed. Run "
+        "'python -m pip install -e .' in its root, or start Python from another folder to use an installed nnk",
+        name="nnk.kernels",
+    ) from error
+
+__all__ = [
+    "as_array",
+    "as_dtype",
+    "asarray_on",
+    "channels_last",
+    "check_device",
+    "cuda_problem",
+    "device_of",
+    "empty_cache",
+    "get_num_threads",
+    "get_precision",
+    "kernels",
+    "of",
+    "require_cuda",
+    "set_num_threads",
+    "set_precision",
+    "shapes",
+    "use_backend",
+]
+
+BACKENDS = ("reference", "cpu", "cuda")
+PRECISIONS = ("highest", "high", "medium")
+_FLOAT32 = np.dtype(np.float32)
+
+
+class _Thread(threading.local):
+    forced: str | None = None
+
+
+_thread = _Thread()
+_loaded: dict[str, ModuleType] = {}
+_precision = "high"
+
+
+def of(x: Any, *others: Any) -> ModuleType:
+    """Return the kernels that compute on `x`: a module with the functions of `nnk.kernels.ops`.
+
+    `others` are arrays (or None) that go into the same call: they must share dtype and device with `x`.
+    Raises TypeError on a dtype that the backend does not take, on mixed dtypes and on mixed devices.
+    """
+    dtype = x.dtype
+    for other in others:
+        if other is not None and (other.dtype != dtype or type(other) is not type(x)):
+            raise TypeError(_mixed(x, other))
+    on_host = type(x) is np.ndarray
+    name = _thread.forced
+    if name is None:
+        name = "cpu" if on_host else "cuda"
+    elif on_host is (name == "cuda"):
+        raise TypeError(f"the input is on {device_of(x)!r}, but use_backend({name!r}) is in force")
+    if dtype != _FLOAT32 and (name != "reference" or dtype.kind != "f"):
+        raise TypeError(_refused(dtype, name))
+    return _loaded.get(name) or _load(name)
+
+
+def _load(name: str) -> ModuleType:
+    _loaded[name] = kernels(name)
+    return _loaded[name]
+
+
+def kernels(name: str) -> ModuleType:
+    """Import a module of `nnk.kernels` by name, as in ``kernels("ops").OPS``."""
+    return importlib.import_module(f"nnk.kernels.{name}")
+
+
+def _mixed(x: Any, other: Any) -> str:
+    return (
+        f"the input is {x.dtype} on {device_of(x)!r}, but the module or an argument beside it holds {other.dtype} on "
+        f"{device_of(other)!r}: bring them together with model.to({str(x.dtype)!r}), model.to({device_of(x)!r}) or "
+        f"x.astype({str(other.dtype)!r})"
+    )
+
+
+def _refused(dtype: np.dtype, name: str) -> str:
+    if dtype.kind != "f":
+        return f"the input has dtype {dtype}, expected a float: convert it first, as in x.astype(np.float32)"
+    return (
+        f"the input has dtype {dtype}, expected float32 on the {name!r} backend: convert it with x.astype(np.float32), "
+        'or compute in NumPy with nnk.use_backend("reference")'
+    )
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Compute with one backend, "reference", "cpu" or "cuda", inside the block and in this Python thread only.
+
+    Raises ValueError on another name and RuntimeError on "cuda" where no GPU can be used.
+    """
+    if name not in BACKENDS:
+        raise ValueError(f"name is {name!r}, expected one of {BACKENDS}")
+    if name == "cuda":
+        require_cuda()
+    before, _thread.forced = _thread.forced, name
+    try:
+        yield
+    finally:
+        _thread.forced = before
+
+
+def as_array(x: Any) -> Any:
+    """Return `x` as a plain array on its device, without a copy where possible.
+
+    NumPy and CuPy arrays stay as they are. Anything with an array interface or DLPack (PyTorch, JAX, …) is seen
+    through it. Python numbers and nested lists become arrays, floats among them float32.
+    Raises TypeError when `x` cannot be read as an array of numbers.
+    """
+    if type(x) is np.ndarray:
+        # Kernels count in whole elements; a field of a packed record is the one array that does not.
+        return x if x.flags.aligned else x.copy()
+    if _is_cupy(x):
+        return x
+    # PyTorch refuses to export a tensor that requires a gradient; nnk keeps its own.
+    source = x.detach() if hasattr(x, "detach") else x
+    try:
+        if hasattr(source, "__dlpack__") and not hasattr(source, "__array__"):
+            array = np.from_dlpack(source)
+        else:
+            array = np.asarray(source)
+    except Exception as error:
+        raise TypeError(f"cannot read a {_type_name(x)} as an array: {error}") from error
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"cannot read a {_type_name(x)} as an array of numbers: its dtype would be {array.dtype}")
+    if isinstance(x, (float, list, tuple)) and array.dtype == np.float64:
+        array = array.astype(_FLOAT32)
+    return array if array.flags.aligned else array.copy()
+
+
+def channels_last(x: Any) -> Any:
+    """Return the images `x` (N, C, H, W) in the memory order that kernels use, `x` itself where they are.
+
+    A module that reads its input again in backward calls this first, so that the conversion happens once.
+    """
+    if type(x) is np.ndarray and _thread.forced != "reference":
+        return kernels("cpu._layout").channels_last(x)
+    return x
+
+
+def as_dtype(dtype: Any, name: str = "dtype") -> np.dtype:
+    """Return a float dtype, float32 for None. Raises TypeError on anything else, naming the argument `name`."""
+    try:
+        result = np.dtype(np.float32 if dtype is None else dtype)
+    except TypeError as error:
+        raise TypeError(f"{name} is {dtype!r}, expected a NumPy float dtype such as np.float32") from error
+    if result.kind != "f":
+        raise TypeError(f"{name} is {result}, expected a float dtype such as np.float32")
+    return result
+
+
+def device_of(x: Any) -> str:
+    """Return "cuda" for a CuPy array, else "cpu"."""
+    return "cuda" if _is_cupy(x) else "cpu"
+
+
+def check_device(device: str | None) -> str:
+    """Return "cpu" (also for None) or "cuda"; raise ValueError on another name, RuntimeError without a GPU."""
+    if device is None or device == "cpu":
+        return "cpu"
+    if device == "cuda":
+        require_cuda()
+        return "cuda"
+    raise ValueError(f"device is {device!r}, expected 'cpu' or 'cuda'")
+
+
+def asarray_on(x: Any, device: str) -> Any:
+    """Return the array `x` on `device`, itself if it is there already."""
+    if device_of(x) == device:
+        return x
+    if device == "cuda":
+        return importlib.import_module("cupy").asarray(x)
+    return x.get()
+
+
+def require_cuda() -> None:
+    """Raise RuntimeError unless CuPy, a GPU and nnk's CUDA kernels are all there, saying which one is not."""
+    missing = cuda_problem()
+    if missing:
+        raise RuntimeError(f"CUDA cannot be used: {missing}")
+
+
+def cuda_problem() -> str | None:
+    """Return what keeps nnk from computing on a GPU, or None."""
+    if importlib.util.find_spec("nnk.kernels.cuda.conv2d") is None:
+        return "this version of nnk has no CUDA kernels"
+    try:
+        cupy = importlib.import_module("cupy")
+    except ImportError as error:
+        return f"CuPy cannot be imported ({error}); install nnk[cuda12] or nnk[cuda13]"
+    try:
+        return None if cupy.cuda.runtime.getDeviceCount() else "CuPy finds no GPU"
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        return f"CuPy finds no GPU ({error})"
+
+
+def set_num_threads(n: int) -> None:
+    """Let the CPU kernels run on `n` threads, in the whole process; the default is ``NNK_NUM_THREADS`` or all cores.
+
+    More threads than cores are capped with a warning. Raises TypeError or ValueError unless `n` is an int of at
+    least 1.
+    """
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
+        raise TypeError(f"n is {n!r}, expected an int of at least 1")
+    if n < 1:
+        raise ValueError(f"n is {n}, expected at least 1 thread")
+    kernels("cpu._driver").set_num_threads(int(n))
+
+
+def get_num_threads() -> int:
+    """Return the number of threads that the CPU kernels run on."""
+    return kernels("cpu._driver").get_num_threads()
+
+
+def set_precision(precision: str) -> None:
+    """Say how far kernels may trade exactness for speed, in the whole process; the default is "high".
+
+    "highest" is strict float32. "high" allows what keeps relative errors near 1e-5 (Winograd's F(4x4) on the CPU,
+    TF32 on a GPU); "medium" is bfloat16 inputs on a GPU and the same as "high" on the CPU.
+    Raises ValueError on another name.
+    """
+    global _precision
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}, expected one of {PRECISIONS}")
+    _precision = precision
+
+
+def get_precision() -> str:
+    """Return what `set_precision` has set."""
+    return _precision
+
+
+def empty_cache() -> None:
+    """Give the memory that the CPU kernels keep for later outputs back to the system."""
+    # Unless the kernels were imported there is nothing to give back, and importing Numba for that takes a while.
+    if "cpu" in _loaded:
+        kernels("cpu._memory").empty_cache()
+
+
+def _is_cupy(x: Any) -> bool:
+    cupy = sys.modules.get("cupy")
+    return cupy is not None and isinstance(x, cupy.ndarray)
+
+
+def _type_name(x: Any) -> str:
+    kind = type(x)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

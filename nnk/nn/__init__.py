@@ -1,0 +1,43 @@
+"""Modules, containers, losses and parameters, with the names and arguments of torch.nn."""
+
+from nnk.nn import init, utils
+from nnk.nn.activation import LeakyReLU, ReLU, Sigmoid, Tanh
+from nnk.nn.batchnorm import BatchNorm1d, BatchNorm2d
+from nnk.nn.container import Concat, Flatten, Identity, ModuleList, Residual, Sequential
+from nnk.nn.conv import Conv2d
+from nnk.nn.dropout import Dropout
+from nnk.nn.inspect import first_nonfinite
+from nnk.nn.linear import Linear
+from nnk.nn.loss import CrossEntropyLoss
+from nnk.nn.module import Module
+from nnk.nn.parameter import Parameter
+from nnk.nn.pending import watch
+from nnk.nn.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+
+__all__ = [
+    "AdaptiveAvgPool2d",
+    "AvgPool2d",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "Concat",
+    "Conv2d",
+    "CrossEntropyLoss",
+    "Dropout",
+    "Flatten",
+    "Identity",
+    "LeakyReLU",
+    "Linear",
+    "MaxPool2d",
+    "Module",
+    "ModuleList",
+    "Parameter",
+    "ReLU",
+    "Residual",
+    "Sequential",
+    "Sigmoid",
+    "Tanh",
+    "first_nonfinite",
+    "init",
+    "utils",
+    "watch",
+]

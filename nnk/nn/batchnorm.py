@@ -1,0 +1,164 @@
+"""Batch normalisation."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from nnk import backend
+from nnk.nn import arguments, init
+from nnk.nn.module import Module
+from nnk.nn.parameter import Parameter
+
+__all__ = ["BatchNorm1d", "BatchNorm2d"]
+
+
+class _BatchNorm(Module):
+    """Batch normalisation over all axes but the channels, axis 1.
+
+        y = weight * (x - mean) / sqrt(var + eps) + bias
+
+    In training, mean and (biased) variance are the batch's, and the gradient goes through them; the running statistics
+    move by ``running += momentum * (new - running)``, with the unbiased variance, or are plain averages over all
+    batches with ``momentum=None``. In eval mode the running statistics stand for the batch's, as constants. With
+    ``track_running_stats=False`` there are none, and both modes use the batch's.
+
+    `weight` starts at 1 and `bias` at 0; ``affine=False`` has neither, ``bias=False`` only the weight. Buffers are
+    `running_mean`, `running_var` and the 0-d int64 `num_batches_tracked`.
+
+    Raises ValueError on an input with another number of axes or channels, and in training on a single value per channel
+    or an `eps` that is not positive; TypeError on another dtype than the weight's.
+    Source: Ioffe and Szegedy (2015), arXiv:1502.03167.
+    """
+
+    _shapes: ClassVar[dict[int, str]]  # what inputs are taken, by their number of axes
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-05,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: str | None = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+    ):
+        self.num_features = arguments.integer(num_features, "num_features", 1)
+        self.eps = eps
+        self.momentum = momentum
+        self.affine = affine
+        self.track_running_stats = track_running_stats
+
+        def vector(value: float) -> Any:
+            return init.full((num_features,), value, device, dtype)
+
+        self.weight = Parameter(vector(1.0)) if affine else None
+        self.bias = Parameter(vector(0.0)) if affine and bias else None
+        self.register_buffer("running_mean", vector(0.0) if track_running_stats else None)
+        self.register_buffer("running_var", vector(1.0) if track_running_stats else None)
+        self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if track_running_stats else None)
+
+    def reset_running_stats(self) -> None:
+        """Set the running mean to 0, the running variance to 1 and the count of batches to 0."""
+        if self.running_mean is not None:
+            self.running_mean[...] = 0
+            self.running_var[...] = 1
+            self.num_batches_tracked[...] = 0
+
+    def reset_parameters(self) -> None:
+        """Reset the running statistics, and set the weight to 1 and the bias to 0."""
+        self.reset_running_stats()
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+    def _check(self, x: Any) -> None:
+        if x.ndim not in self._shapes or x.shape[1] != self.num_features:
+            raise ValueError(
+                f"{type(self).__name__}: the input has shape {x.shape}, expected "
+                f"{' or '.join(self._shapes.values()).replace('C', str(self.num_features))}: num_features is "
+                f"{self.num_features}"
+            )
+
+    def _check_batch(self, x: Any) -> None:
+        if x.size == self.num_features:
+            raise ValueError(
+                f"{type(self).__name__}: the input has shape {x.shape}, one value per channel, expected more than one "
+                "in training"
+            )
+        if self.eps <= 0:
+            raise ValueError(f"{type(self).__name__}: eps is {self.eps}, expected a positive number in training")
+
+    def forward(self, x: Any) -> Any:
+        """Return `x` normalised."""
+        x = backend.as_array(x)
+        self._check(x)
+        weight = None if self.weight is None else self.weight.data
+        bias = None if self.bias is None else self.bias.data
+        running = self.running_mean, self.running_var
+        kernels = backend.of(x, weight, bias, *running)
+        shape = x.shape
+        x = _as_images(x)
+        if self.training or running[0] is None:
+            self._check_batch(x)
+            momentum = self._count_batch() if self.training and running[0] is not None else 0.0
+            y, *statistics = kernels.batch_norm_train(
+                x, weight, bias, *(running if self.training else (None, None)), momentum=momentum, eps=self.eps
+            )
+            self.save(x, kernels.batch_norm_train_backward, statistics, {})
+        else:
+            y = kernels.batch_norm_eval(x, weight, bias, *running, eps=self.eps)
+            # Copies: a forward in training may move the running statistics before this one's backward.
+            statistics = [statistic.copy() for statistic in running]
+            self.save(x, kernels.batch_norm_eval_backward, statistics, {"eps": self.eps})
+        return y.reshape(shape) if len(shape) == 3 else y
+
+    def _count_batch(self) -> float:
+        """Count one more batch; return the weight of its statistics."""
+        np.add(self.num_batches_tracked, 1, out=self.num_batches_tracked)
+        return 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+
+    def backward(self, dy: Any, input_grad: bool = True) -> Any:
+        """Add the gradients of weight and bias; return that to the input."""
+        x, kernel, statistics, options = self.saved()
+        weight = None if self.weight is None else self.weight.data
+        shape = dy.shape
+        dx, dweight, dbias = kernel(_as_images(dy), x, weight, *statistics, **options)
+        if self.weight is not None and self.weight.requires_grad:
+            self.weight.accumulate(dweight)
+        if self.bias is not None and self.bias.requires_grad:
+            self.bias.accumulate(dbias)
+        if input_grad:
+            return dx.reshape(shape) if len(shape) == 3 else dx
+
+    def extra_repr(self) -> str:
+        """Return the arguments that `repr` shows."""
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
+        )
+
+
+def _as_images(x: Any) -> Any:
+    """Return (N, C, L) as the images (N, C, L, 1) that kernels take, and images in the kernels' memory order."""
+    if x.ndim == 2:
+        return x
+    return backend.channels_last(x if x.ndim == 4 else x[..., None])
+
+
+class BatchNorm1d(_BatchNorm):
+    """Batch normalisation of (N, C) or (N, C, L), over all axes but C."""
+
+    __doc__ += _BatchNorm.__doc__.partition("\n")[2]
+    _shapes: ClassVar = {2: "(N, C)", 3: "(N, C, L)"}
+
+
+class BatchNorm2d(_BatchNorm):
+    """Batch normalisation of images (N, C, H, W), over all axes but C."""
+
+    __doc__ += _BatchNorm.__doc__.partition("\n")[2]
+    _shapes: ClassVar = {4: "(N, C, H, W)"}
