@@ -1,0 +1,95 @@
+"""Weights in the order in which a tile reads them: panels [block of lanes][tap][reduced channel][lane].
+
+A panel's lanes are output channels in the forward direction and input channels in the gradient to the input. Lanes past
+the last channel hold zeros. Each L x L block of weights is turned in registers.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from ._driver import INT, PTR, job, share
+from ._memory import empty, workspace
+from .simd import L, fload, fstore, iload, vload, vstore, vtranspose
+
+
+@job(w=PTR, group_floats=INT, lanes=INT, lane_pitch=INT, outer=INT, outer_pitch=INT, inner=INT, rows=PTR,
+     outer_rows=INT, panel_rows=INT, width=INT, out=PTR, per_group=INT, scratch=PTR)
+def _pack_lanes(first, last, thread, a):
+    """A job is L lanes: out[row][lane] = w[lane * lane_pitch + o * outer_pitch + i], row = rows[i] + o * outer_rows."""
+    turned = a.scratch + 4 * L * L * thread
+    for j in range(first, last):
+        k = j % a.per_group * L
+        source = a.w + 4 * (j // a.per_group * a.group_floats + k * a.lane_pitch)
+        block = j // a.per_group * (a.per_group * L // a.width) + k // a.width
+        target = a.out + 4 * (block * a.panel_rows * a.width + k % a.width)
+        for o in range(a.outer):
+            for i0 in range(0, a.inner, L):
+                n = min(L, a.inner - i0)
+                start = o * a.outer_pitch + i0
+                # A whole block may read past the end of its rows, but never past the last weight of the group.
+                whole = (L - 1) * a.lane_pitch + L <= (a.lanes - k) * a.lane_pitch - i0 or o + 1 < a.outer
+                if k + L <= a.lanes and (n == L or whole):
+                    vtranspose(source + 4 * start, a.lane_pitch, turned, L)
+                else:
+                    for lane in range(L):
+                        for i in range(n):
+                            inside = k + lane < a.lanes
+                            fstore(turned, i * L + lane,
+                                   fload(source, lane * a.lane_pitch + start + i) if inside else np.float32(0))
+                for i in range(n):
+                    row = iload(a.rows, i0 + i)
+                    if row >= 0:
+                        vstore(target, (row + o * a.outer_rows) * a.width, vload(turned, i * L))
+
+
+@functools.lru_cache(256)
+def _forward_rows(channels: int, taps: int) -> np.ndarray:
+    """Panel row [tap][channel] of weight (channel, tap) in memory order."""
+    tap, channel = np.arange(taps), np.arange(channels)[:, None]
+    return np.ascontiguousarray((tap * channels + channel).ravel(), np.int32)
+
+
+@functools.lru_cache(256)
+def _merged_rows(channels: int, height: int, width: int) -> np.ndarray:
+    """Panel row [r][s * channels + channel] of weight (channel, r, s): a filter row is one run over its pixels."""
+    c, r, s = np.ogrid[:channels, :height, :width]
+    return np.ascontiguousarray(((r * width + s) * channels + c).ravel(), np.int32)
+
+
+@functools.lru_cache(256)
+def _backward_rows(channels: int, taps: int, used: tuple[int, ...]) -> np.ndarray:
+    """First panel row of each used tap, -1 for the others."""
+    rows = np.full(taps, -1, np.int32)
+    rows[list(used)] = np.arange(len(used)) * channels
+    return rows
+
+
+def pack_forward(weight: np.ndarray, groups: int, width: int, merged: bool = False) -> np.ndarray:
+    """(K, C/groups, R, S) to panels [group][block of `width` output channels][tap][input channel][width]."""
+    k, c, r, s = weight.shape
+    rows = _merged_rows(c, r, s) if merged else _forward_rows(c, r * s)
+    size = c * r * s
+    return _run(weight, groups, k // groups, width, rows, lane_pitch=size, outer=1, outer_pitch=0, inner=size,
+                outer_rows=0, panel_rows=size)
+
+
+def pack_backward(weight: np.ndarray, groups: int, width: int, used: tuple[int, ...]) -> np.ndarray:
+    """(K, C/groups, R, S) to panels [group][block of `width` input channels][used tap][output channel][width]."""
+    k, c, r, s = weight.shape
+    per_group = k // groups
+    rows = _backward_rows(per_group, r * s, used)
+    return _run(weight, groups, c, width, rows, lane_pitch=r * s, outer=per_group, outer_pitch=c * r * s, inner=r * s,
+                outer_rows=1, panel_rows=len(used) * per_group)
+
+
+def _run(weight: np.ndarray, groups: int, lanes: int, width: int, rows: np.ndarray, **layout: int) -> np.ndarray:
+    per_group = -(-lanes // width) * width // L
+    out = empty((groups * per_group * L * layout["panel_rows"],))
+    threads = share(out.size)
+    _pack_lanes(groups * per_group, threads=threads, w=weight, group_floats=weight.size // groups, lanes=lanes,
+                rows=rows, width=width, out=out, per_group=per_group, scratch=workspace("turn", threads * L * L),
+                **layout)
+    return out

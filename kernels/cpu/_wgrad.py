@@ -1,0 +1,239 @@
+"""The weight gradient on the register tile: for every tap, dW[c][k] = sum over pixels of x[pixel + tap][c] dy[pixel][k]
+
+The output pixels that a tap can use form a rectangle, so no index table is needed: each tile of MR input channels by
+NV * L output channels walks a box of images x rows x columns with its sums in registers.
+
+A job is a share of the images by a block of output channels. It takes a chunk of some 256 pixels at a time and first
+copies it into panels that stay in L1 and L2, dy as [vector of k][pixel][L] and x as [block of c][pixel][MR]; every tap
+and every pair of blocks then reads them from there. Each share of the images has its own sums; the last step adds the
+shares in their order, turns them to (K, C, R, S) and stores.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from numba import njit
+
+from ._direct import padded_copy
+from ._driver import INT, PTR, get_num_threads, job, share
+from ._memory import workspace
+from ._tile import outer_tile
+from .simd import L, fload, fstore, iload, vload, vload_n, vsplat, vstore, vtranspose
+
+# (MR, NV) by lanes, as in `_tile.TILES`; MR = 8 wastes nothing where channels come in multiples of 8.
+_WIDE, _THREES, _NARROW = {
+    16: ((8, 2), (8, 3), (16, 1)), 8: ((4, 2), (4, 3), (8, 1)), 4: ((4, 2), (4, 3), (8, 1))}[L]
+_KINDS = {_WIDE: 0, _THREES: 1, _NARROW: 2}
+(_MR0, _NV0), (_MR1, _NV1), (_MR2, _NV2) = _WIDE, _THREES, _NARROW
+
+_CHUNK_PIXELS = 256  # an L-float panel of dy and an MR-float panel of x for so many pixels share a 32 KB L1
+_CHUNK_FLOATS = 130_000  # all panels of a chunk together: half a megabyte, in L2
+_SUMS_PER_SHARE = 300_000  # more sums than this are not kept once per thread: the output channels are split instead
+
+
+@njit
+def _pack_dy(a, n0, images, row0, rows, first, width, target):
+    """[vector][image][row][column][L] of dy's channels first..first + width of one group, zeros past its last."""
+    for k in range(0, width, L):
+        panel = target + 4 * (k // L) * a.d_panel
+        for n in range(images):
+            source = a.dy + 4 * (((n0 + n) * a.oh + row0) * a.ow * a.dy_pixel + first // a.k_pad * a.k_group)
+            channel = first % a.k_pad + k
+            for p in range(rows * a.ow):
+                vstore(panel, p * L, vload_n(source, p * a.dy_pixel + channel, a.k_group - channel))
+            panel += 4 * rows * a.ow * L
+
+
+@njit
+def _pack_x(a, n0, images, row0, rows, group, target):
+    """[block of MR][image][row][column][MR] of x's channels of one group, zeros past its last."""
+    for c in range(0, a.c_group, a.mr):
+        panel = target + 4 * (c // a.mr) * a.x_panel
+        for n in range(images):
+            source = a.x + 4 * (((n0 + n) * a.h + row0) * a.w * a.x_pixel + group * a.c_group + c)
+            for p in range(rows * a.w):
+                for i in range(0, a.mr, L):
+                    # The lanes above MR are overwritten by the next pixel; the panels end in as much slack.
+                    vstore(panel, p * a.mr + i, vload_n(source, p * a.x_pixel + i, a.c_group - c - i))
+            panel += 4 * rows * a.w * a.mr
+
+
+@job(kind=INT, mr=INT, x=PTR, x_pixel=INT, h=INT, w=INT, dy=PTR, dy_pixel=INT, oh=INT, ow=INT, n=INT, shares=INT,
+     stride_h=INT, stride_w=INT, r=INT, s=INT, tap_rows=PTR, tap_columns=PTR, c_group=INT, c_pad=INT, k_group=INT,
+     k_pad=INT, blocks=INT, width=INT, images=INT, band=INT, packed=INT, x_panels=PTR, x_panel=INT, x_panels_size=INT,
+     d_panels=PTR, d_panel=INT, d_panels_size=INT, sums=PTR, sums_size=INT, vectors=INT)
+def _accumulate(first, last, thread, a):
+    """A job is one share of the images by one block of `width` output channels of a group."""
+    zero = vsplat(np.float32(0))
+    xs = a.x_panels + 4 * thread * a.x_panels_size
+    ds = a.d_panels + 4 * thread * a.d_panels_size
+    for j in range(first, last):
+        part = j // a.blocks
+        block = j % a.blocks * a.width
+        group = block // a.k_pad
+        # sums: [share][group][tap][c_pad][k_pad]
+        sums = a.sums + 4 * (part * a.sums_size + group * a.r * a.s * a.c_pad * a.k_pad + block % a.k_pad)
+        for row in range(a.r * a.s * a.c_pad):
+            for k in range(0, a.width, L):
+                vstore(sums, row * a.k_pad + k, zero)
+        end = (part + 1) * a.n // a.shares
+        for n0 in range(part * a.n // a.shares, end, a.images):
+            images = min(a.images, end - n0)
+            for row0 in range(0, a.oh, a.band):
+                row1 = min(a.oh, row0 + a.band)
+                # The rows of x that this band meets, whichever tap looks.
+                x0 = max(0, row0 * a.stride_h + iload(a.tap_rows, 0))
+                x1 = max(x0, min(a.h, (row1 - 1) * a.stride_h + iload(a.tap_rows, 3 * (a.r - 1)) + 1))
+                rows = x1 - x0
+                _pack_dy(a, n0, images, row0, row1 - row0, block, a.width, ds)
+                if a.packed:
+                    _pack_x(a, n0, images, x0, rows, group, xs)
+                    x, x_block, x_line, x_step = xs, rows * a.w * a.mr, a.w * a.mr, a.mr
+                else:
+                    x, x_block = a.x + 4 * (n0 * a.h + x0) * a.w * a.x_pixel, a.h * a.w * a.x_pixel
+                    x_line, x_step = a.w * a.x_pixel, a.x_pixel
+                for r in range(a.r):
+                    oh0 = max(row0, iload(a.tap_rows, 3 * r + 1))
+                    oh1 = min(row1, iload(a.tap_rows, 3 * r + 2))
+                    for s in range(a.s):
+                        ow0 = iload(a.tap_columns, 3 * s + 1)
+                        columns = iload(a.tap_columns, 3 * s + 2) - ow0
+                        if oh0 >= oh1 or columns <= 0:
+                            continue
+                        xp = x + 4 * ((oh0 * a.stride_h + iload(a.tap_rows, 3 * r) - x0) * x_line
+                                      + (ow0 * a.stride_w + iload(a.tap_columns, 3 * s)) * x_step)
+                        dp = ds + 4 * ((oh0 - row0) * a.ow + ow0) * L
+                        tap = sums + 4 * (r * a.s + s) * a.c_pad * a.k_pad
+                        for k in range(0, a.width, a.vectors * L):
+                            d = dp + 4 * (k // L) * a.d_panel
+                            for c in range(0, a.c_pad, a.mr):
+                                xc = xp + 4 * (c // a.mr * a.x_panel if a.packed else c)
+                                target = tap + 4 * (c * a.k_pad + k)
+                                if a.kind == 0:
+                                    outer_tile(_MR0, _NV0, images, oh1 - oh0, columns, xc, x_block,
+                                               a.stride_h * x_line, a.stride_w * x_step, d, (row1 - row0) * a.ow * L,
+                                               a.ow * L, L, a.d_panel, target, a.k_pad)
+                                elif a.kind == 1:
+                                    outer_tile(_MR1, _NV1, images, oh1 - oh0, columns, xc, x_block,
+                                               a.stride_h * x_line, a.stride_w * x_step, d, (row1 - row0) * a.ow * L,
+                                               a.ow * L, L, a.d_panel, target, a.k_pad)
+                                else:
+                                    outer_tile(_MR2, _NV2, images, oh1 - oh0, columns, xc, x_block,
+                                               a.stride_h * x_line, a.stride_w * x_step, d, (row1 - row0) * a.ow * L,
+                                               a.ow * L, L, a.d_panel, target, a.k_pad)
+
+
+@job(sums=PTR, shares=INT, sums_size=INT, rows=PTR, count=INT, group_rows=INT, k_group=INT, k_pad=INT, vectors=INT,
+     dweight=PTR, scratch=PTR)
+def _combine(first, last, thread, a):
+    """A job is L output channels: dweight[k][i] = sum over shares of sums[rows[i]][k], shares in their order."""
+    turned = a.scratch + 4 * L * L * thread
+    for j in range(first, last):
+        group = j // a.vectors
+        k = j % a.vectors * L
+        source = a.sums + 4 * (group * a.group_rows * a.k_pad + k)
+        target = a.dweight + 4 * (group * a.k_group + k) * a.count
+        for i0 in range(0, a.count, L):
+            n = min(L, a.count - i0)
+            for i in range(n):
+                at = iload(a.rows, i0 + i) * a.k_pad
+                total = vload(source, at)
+                for part in range(1, a.shares):
+                    total = total + vload(source, at + part * a.sums_size)
+                vstore(turned, i * L, total)
+            if n == L and k + L <= a.k_group:
+                vtranspose(turned, L, target + 4 * i0, a.count)
+            else:
+                for lane in range(min(L, a.k_group - k)):
+                    for i in range(n):
+                        fstore(target, lane * a.count + i0 + i, fload(turned, i * L + lane))
+
+
+@functools.lru_cache(512)
+def _taps(size: int, count: int, kernel: int, stride: int, dilation: int, before: int) -> np.ndarray:
+    """Per tap of one axis: its offset in the input, and the first and one past the last output position it serves."""
+    taps = []
+    for r in range(kernel):
+        offset = r * dilation - before
+        first = max(0, -(offset // stride))
+        taps.append((offset, first, max(first, min(count, (size - 1 - offset) // stride + 1))))
+    return np.array(taps, np.int32)
+
+
+@functools.lru_cache(512)
+def _rows(channels: int, taps: int, pad: int) -> np.ndarray:
+    """Row [tap][pad] of the sums for each weight (channel, tap) in memory order."""
+    channel = np.arange(channels)[:, None]
+    return np.ascontiguousarray((np.arange(taps) * pad + channel).ravel(), np.int32)
+
+
+@functools.lru_cache(512)
+def _merged_rows(channels: int, height: int, width: int, pad: int) -> np.ndarray:
+    """Row [r][s * channels + channel] of the sums for each weight (channel, r, s)."""
+    c, r, s = np.ogrid[:channels, :height, :width]
+    return np.ascontiguousarray((r * pad + s * channels + c).ravel(), np.int32)
+
+
+def weight_gradient(dy: np.ndarray, x: np.ndarray, dweight: np.ndarray, *, stride: tuple[int, int],
+                    before: tuple[int, int], dilation: tuple[int, int], groups: int) -> None:
+    """dweight of conv2d for channels-last dy, x."""
+    _, c, h, w = x.shape
+    _, c_group, r, s = dweight.shape
+    _, _, oh, ow = dy.shape
+    rows = _taps(h, oh, r, stride[0], dilation[0], before[0])
+    columns = _taps(w, ow, s, stride[1], dilation[1], before[1])
+    _run(dy, x, (h, w), c, dweight, stride, rows, columns, c_group, groups, packed=True)
+
+
+def weight_gradient_few(dy: np.ndarray, x: np.ndarray, dweight: np.ndarray, *, stride: tuple[int, int],
+                        before: tuple[int, int]) -> None:
+    """The same for a handful of input channels, no groups, no dilation, x of any strides: filter rows are runs."""
+    c = x.shape[1]
+    _, _, r, s = dweight.shape
+    _, _, oh, ow = dy.shape
+    size = ((oh - 1) * stride[0] + r, (ow - 1) * stride[1] + s)
+    padded = padded_copy(x, size, before)
+    _run(dy, padded, size, c, dweight, stride, _taps(size[0], oh, r, stride[0], 1, 0),
+         _taps(size[1] - s + 1, ow, 1, stride[1], 1, 0), s * c, 1, packed=False)
+
+
+def _run(dy: np.ndarray, x: np.ndarray, size: tuple[int, int], pixel: int, dweight: np.ndarray, stride: tuple[int, int],
+         rows: np.ndarray, columns: np.ndarray, channels: int, groups: int, packed: bool) -> None:
+    """dweight from x of `size` pixels of `pixel` floats, of which each tap uses `channels` a group."""
+    n, k, oh, ow = dy.shape
+    r, s = len(rows), len(columns)
+    k_group = k // groups
+    vectors = -(-k_group // L)
+    tile = _NARROW if vectors == 1 else _THREES if vectors % 3 == 0 else _WIDE
+    mr, lanes = tile[0], tile[1] * L
+    c_pad, k_pad = -(-channels // mr) * mr, -(-k_group // lanes) * lanes
+    threads = get_num_threads()
+    sums_size = groups * r * s * c_pad * k_pad
+    split_channels = sums_size > _SUMS_PER_SHARE and groups * k_pad // lanes >= threads
+    shares = 1 if split_channels else min(threads, n)
+    width = lanes if split_channels else k_pad
+    blocks = groups * k_pad // width
+    # A chunk: some rows of one image, or several small images.
+    pixels = max(64, min(_CHUNK_PIXELS, _CHUNK_FLOATS // (c_pad + width)))
+    images, band = (min(n, pixels // (oh * ow)), oh) if oh * ow <= pixels // 2 else (1, max(1, min(oh, pixels // ow)))
+    x_rows = min(size[0], (band - 1) * stride[0] + int(rows[-1, 0] - rows[0, 0]) + 1)
+    x_panel = images * x_rows * size[1] * mr if packed else 0
+    d_panel = images * band * ow * L
+    x_panels, d_panels = c_pad // mr * x_panel + L, width // L * d_panel
+    workers = min(threads, shares * blocks)
+    sums = workspace("wgrad sums", shares * sums_size)
+    _accumulate(
+        shares * blocks, threads=workers, kind=_KINDS[tile], mr=mr, x=x, x_pixel=pixel, h=size[0], w=size[1], dy=dy,
+        dy_pixel=k, oh=oh, ow=ow, n=n, shares=shares, stride_h=stride[0], stride_w=stride[1], r=r, s=s, tap_rows=rows,
+        tap_columns=columns, c_group=channels, c_pad=c_pad, k_group=k_group, k_pad=k_pad, blocks=blocks, width=width,
+        images=images, band=band, packed=int(packed), x_panels=workspace("wgrad x", workers * x_panels),
+        x_panel=x_panel, x_panels_size=x_panels, d_panels=workspace("wgrad dy", workers * d_panels), d_panel=d_panel,
+        d_panels_size=d_panels, sums=sums, sums_size=sums_size, vectors=tile[1])
+    _, c_group, height, breadth = dweight.shape
+    table = _rows(c_group, r * s, c_pad) if packed else _merged_rows(c_group, height, breadth, c_pad)
+    threads = share(dweight.size * shares)
+    _combine(groups * vectors, threads=threads, sums=sums, shares=shares, sums_size=sums_size, rows=table,
+             count=c_group * height * breadth, group_rows=r * s * c_pad, k_group=k_group, k_pad=k_pad, vectors=vectors,
+             dweight=dweight, scratch=workspace("turn", threads * L * L))
