@@ -42,11 +42,11 @@ class ArrayDataset:
 
     def __init__(self, *arrays: np.ndarray, transform: Callable[[np.ndarray], np.ndarray] | None = None):
         if not arrays:
-            raise ValueError("ArrayDataset needs at least one array, got none")
+            raise ValueError("arrays are none, expected at least one")
         self.arrays = tuple(np.asarray(array) for array in arrays)
         shapes = [array.shape for array in self.arrays]
         if any(not shape for shape in shapes) or len({shape[0] for shape in shapes}) != 1:
-            raise ValueError(f"arrays must have the same length along their first axis, got shapes {shapes}")
+            raise ValueError(f"arrays have shapes {shapes}, expected the same length along the first axis")
         self.transform = transform
 
     def __len__(self) -> int:

@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from nnk import random
+from nnk.nn.arguments import integer
+
 from .datasets import Dataset, channels_last
 
 THREAD_NAME = "nnk-loader"
@@ -49,13 +52,15 @@ class DataLoader:
         prefetch: int = 2,
     ):
         if not isinstance(dataset, Dataset):
-            raise TypeError(f"dataset needs __len__ and __getitem__, got {type(dataset).__name__}")
+            raise TypeError(f"dataset is a {type(dataset).__name__}, expected __len__ and __getitem__")
         self.dataset = dataset
-        self.batch_size = _at_least(1, "batch_size", batch_size)
+        self.batch_size = integer(batch_size, "batch_size", least=1)
         self.shuffle = bool(shuffle)
         self.drop_last = bool(drop_last)
-        self.seed = _at_least(0, "seed", 0 if seed is None else seed)
-        self.prefetch = _at_least(0, "prefetch", prefetch)
+        if seed is None:
+            seed = random.generator().integers(2**63)
+        self.seed = integer(seed, "seed", least=0)
+        self.prefetch = integer(prefetch, "prefetch", least=0)
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -101,11 +106,3 @@ class DataLoader:
         if not isinstance(samples[0], (tuple, list)):
             return (channels_last(np.stack(samples)),)
         return tuple(channels_last(np.stack(field)) for field in zip(*samples, strict=True))
-
-
-def _at_least(minimum: int, name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be an int, got {value!r}")
-    if value < minimum:
-        raise ValueError(f"{name} must be at least {minimum}, got {value}")
-    return int(value)

@@ -41,9 +41,9 @@ class Normalize:
         self.mean = np.atleast_1d(np.asarray(mean, np.float32))
         self.std = np.atleast_1d(np.asarray(std, np.float32))
         if self.mean.ndim != 1 or self.mean.shape != self.std.shape:
-            raise ValueError(f"mean and std need one value per channel each, got mean {mean} and std {std}")
+            raise ValueError(f"mean is {mean} and std {std}, expected one number per channel in each")
         if not np.isfinite(self.mean).all() or not np.isfinite(self.std).all() or not (self.std > 0).all():
-            raise ValueError(f"mean must be finite and std finite and positive, got mean {mean} and std {std}")
+            raise ValueError(f"mean is {mean} and std {std}, expected finite numbers and a positive std")
 
     @classmethod
     def fit(cls, images: np.ndarray) -> Normalize:
@@ -52,7 +52,7 @@ class Normalize:
         A channel that is constant gets std 1, so that it becomes zero.
         """
         if images.ndim != 4 or not images.size:
-            raise ValueError(f"images must be a non-empty (N, C, H, W), got shape {images.shape}")
+            raise ValueError(f"images have shape {images.shape}, expected (N, C, H, W) and not empty")
         mean = images.mean(axis=(0, 2, 3), dtype=np.float64)
         std = images.std(axis=(0, 2, 3), dtype=np.float64)
         return cls(mean, np.where(std > 0, std, 1.0))
@@ -62,8 +62,8 @@ class Normalize:
         channels = len(self.mean)
         if images.ndim not in (3, 4) or channels not in (1, images.shape[-3]):
             raise ValueError(
-                f"images must be (N, {channels}, H, W) or ({channels}, H, W) for a mean of {channels} channels, "
-                f"got shape {images.shape}"
+                f"images have shape {images.shape}, expected (N, {channels}, H, W) or ({channels}, H, W), as mean and "
+                f"std are of {channels} channels"
             )
         normalized = np.subtract(images, self.mean[:, None, None], dtype=np.float32)
         normalized /= self.std[:, None, None]

@@ -9,7 +9,7 @@ def channels_and_size(image_shape: Sequence[int], least: int = 1) -> tuple[int, 
     """Return (C, H, W); raise ValueError unless it is that, with sides of at least ``least``."""
     if len(image_shape) != 3 or min(image_shape) < 1 or min(image_shape[1:]) < least:
         raise ValueError(
-            f"image_shape must be (channels, height, width) with sides of at least {least}, got {tuple(image_shape)}"
+            f"image_shape is {tuple(image_shape)}, expected (channels, height, width) with sides of at least {least}"
         )
     channels, height, width = image_shape
     return channels, height, width

@@ -15,6 +15,7 @@ import numpy as np
 import nnk
 from nnk import backend, nn, optim, random
 from nnk.data import ArrayDataset, DataLoader
+from nnk.nn.arguments import integer
 
 from . import files
 from .callbacks import Callback, Checkpoint, Curves, HistoryFile
@@ -79,7 +80,7 @@ class Trainer:
         config: dict[str, Any] | None = None,
     ):
         if scheduler_interval not in (None, "step", "epoch"):
-            raise ValueError(f"scheduler_interval must be 'step', 'epoch' or None, got {scheduler_interval!r}")
+            raise ValueError(f"scheduler_interval is {scheduler_interval!r}, expected 'step', 'epoch' or None")
         if scheduler_interval is None:
             scheduler_interval = "step" if type(scheduler).__name__ in ("OneCycleLR", "CyclicLR") else "epoch"
         self.model = model
@@ -128,6 +129,7 @@ class Trainer:
             NonFiniteError: the loss is NaN or infinite; names the first layer whose output was.
             TypeError, ValueError: data of the wrong kind, or epochs without a batch.
         """
+        epochs = integer(epochs, "epochs", least=1)
         tree = self._open(resume)
         seed = tree["facts"].get("seed") if tree is not None and self.seed is None else self.seed
         train = self._batches_of("train", train, shuffle=True, seed=seed)
@@ -232,6 +234,16 @@ class Trainer:
     def _numbers(self, loss: float, output: Any, target: Any) -> dict[str, float]:
         return {"loss": loss, **{name: metric(output, target) for name, metric in self.metrics.items()}}
 
+    def _explain(self, loss: float, x: Any) -> str:
+        what = f"the loss is {loss} in epoch {self.epoch + 1}, batch {self.batch + 1}"
+        if not np.isfinite(x).all():
+            return f"{what}: the input holds a number that is not finite"
+        found = nn.first_nonfinite(self.model, x)
+        if found is None:
+            return f"{what}, yet the outputs of all layers are finite"
+        name, module = found
+        return f"{what}: the first layer whose output is not finite is {name or 'the model'} ({type(module).__name__})"
+
     @contextlib.contextmanager
     def _inference(self) -> Iterator[None]:
         training = self.model.training
@@ -294,8 +306,8 @@ class Trainer:
             return DataLoader(data, self.batch_size, shuffle, seed=seed)
         if not isinstance(data, Iterable):
             raise TypeError(
-                f"{name} must be a pair of arrays, an ArrayDataset, a DataLoader or an iterable of batches, "
-                f"got {type(data).__name__}"
+                f"{name} is a {type(data).__name__}, expected a pair of arrays, an ArrayDataset, a DataLoader or "
+                "another iterable of batches"
             )
         return data
 
@@ -309,7 +321,7 @@ def _pairs(data: DataLoader | Iterable, epoch: int = 0, start: int = 0) -> Itera
     with contextlib.closing(source) if hasattr(source, "close") else contextlib.nullcontext():
         for batch in source:
             if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-                raise TypeError(f"a batch must be a pair (input, target), got {_kind(batch)}")
+                raise TypeError(f"a batch is {_kind(batch)}, expected a pair (input, target)")
             yield backend.as_array(batch[0]), backend.as_array(batch[1])
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import nnk
 from nnk.data import ArrayDataset, DataLoader
 from nnk.data.loader import THREAD_NAME
 
@@ -73,6 +74,14 @@ def test_each_iteration_is_the_next_epoch():
     assert first == labels(loader.batches(0))
     assert second == labels(loader.batches(1))
     assert first != labels(DataLoader(numbered(50), 8, shuffle=True, seed=4))
+
+
+def test_without_a_seed_the_order_follows_manual_seed():
+    orders = []
+    for seed in (5, 5, 6):
+        nnk.manual_seed(seed)
+        orders.append(DataLoader(numbered(50), 8, shuffle=True).order(0).tolist())
+    assert orders[0] == orders[1] != orders[2]
 
 
 @pytest.mark.parametrize("prefetch", [0, 1, 3])
@@ -168,12 +177,12 @@ def test_any_sequence_is_a_data_set():
 @pytest.mark.parametrize(
     ("kwargs", "error", "message"),
     [
-        ({"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
-        ({"batch_size": 2.0}, TypeError, "batch_size must be an int, got 2.0"),
-        ({"batch_size": True}, TypeError, "batch_size must be an int, got True"),
-        ({"prefetch": -1}, ValueError, "prefetch must be at least 0, got -1"),
-        ({"seed": "a"}, TypeError, "seed must be an int, got 'a'"),
-        ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
+        ({"batch_size": 0}, ValueError, "batch_size is 0, expected at least 1"),
+        ({"batch_size": 2.0}, TypeError, "batch_size is 2.0, expected an int"),
+        ({"batch_size": True}, TypeError, "batch_size is True, expected an int"),
+        ({"prefetch": -1}, ValueError, "prefetch is -1, expected at least 0"),
+        ({"seed": "a"}, TypeError, "seed is 'a', expected an int"),
+        ({"seed": -1}, ValueError, "seed is -1, expected at least 0"),
     ],
 )
 def test_bad_arguments_are_named(kwargs, error, message):
@@ -182,5 +191,5 @@ def test_bad_arguments_are_named(kwargs, error, message):
 
 
 def test_an_iterator_is_no_data_set():
-    with pytest.raises(TypeError, match="dataset needs __len__ and __getitem__, got list_iterator"):
+    with pytest.raises(TypeError, match="dataset is a list_iterator, expected __len__ and __getitem__"):
         DataLoader(iter([1, 2]))

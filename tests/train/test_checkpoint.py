@@ -154,10 +154,14 @@ def test_a_missing_file_says_so(tmp_path):
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
+    def write_half():
+        with replacing(tmp_path / "f") as temporary:
+            temporary.write_text("half")
+            raise ZeroDivisionError
+
     write_text(tmp_path / "f", "old")
-    with pytest.raises(ZeroDivisionError), replacing(tmp_path / "f") as temporary:
-        temporary.write_text("half")
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        write_half()
     assert [path.name for path in tmp_path.iterdir()] == ["f"]
     assert (tmp_path / "f").read_text() == "old"
 

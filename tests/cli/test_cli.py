@@ -1,0 +1,245 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import nnk.cli
+from nnk import backend, data
+from nnk.data import ArrayDataset
+
+FAST = ["--epochs", "2", "--batch-size", "64", "--model", "lenet"]
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def toy_data(monkeypatch):
+    """The digits replaced by a few images that need no scikit-learn."""
+    rng = np.random.default_rng(0)
+
+    def load():
+        return tuple(
+            ArrayDataset(rng.normal(size=(n, 1, 8, 8)).astype(np.float32), np.arange(n) % 10) for n in (200, 50)
+        )
+
+    monkeypatch.setitem(data.registry.LOADERS, "digits", load)
+
+
+def nnk_command(*arguments):
+    """Run the command in this process: (exit code, the function to read its output with)."""
+    try:
+        return nnk.cli.main(list(arguments))
+    except SystemExit as exit:
+        return exit.code
+
+
+def start(*arguments, **kwargs):
+    return subprocess.Popen(
+        [sys.executable, "-m", "nnk", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **kwargs,
+    )
+
+
+# ---------------------------------------------------------------- train
+def test_train_prints_the_accuracy_last_and_keeps_the_run(toy_data, capsys, tmp_path):
+    assert nnk_command("train", *FAST) == 0
+    output = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"test accuracy [01]\.\d{4}", output[-1])
+    assert output[-2].startswith(f"files   {os.path.join('runs', 'digits-1')}: model.safetensors, history.csv")
+    assert (tmp_path / "runs" / "digits-1" / "model.safetensors").exists()
+    assert nnk_command("train", *FAST) == 0
+    again = capsys.readouterr().out.splitlines()
+    assert again[-1] == output[-1]  # the default seed repeats
+    weights = [(tmp_path / "runs" / f"digits-{i}" / "model.safetensors").read_bytes() for i in (1, 2)]
+    assert weights[0] == weights[1]
+
+
+def test_another_seed_is_another_run(toy_data, tmp_path):
+    for seed in "01":
+        assert nnk_command("train", *FAST, "--seed", seed, "--out", seed) == 0
+    assert (tmp_path / "0" / "model.safetensors").read_bytes() != (tmp_path / "1" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_optimizers_by_name(toy_data, capsys, optimizer):
+    assert nnk_command("train", *FAST, "--optimizer", optimizer, "--out", optimizer) == 0
+    assert "test accuracy" in capsys.readouterr().out
+
+
+def test_resume_takes_the_runs_own_options(toy_data, capsys, tmp_path):
+    assert nnk_command("train", *FAST, "--seed", "5", "--lr", "0.01", "--out", "run") == 0
+    first = capsys.readouterr().out.splitlines()
+    model = (tmp_path / "run" / "model.safetensors").read_bytes()
+    assert nnk_command("train", "--out", "run", "--resume") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == first[-1]
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == model
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--threads", "0"], "argument --threads: expected a whole number of at least 1, got '0'"),
+        (["--threads", "two"], "argument --threads: expected a whole number of at least 1, got 'two'"),
+        (["--epochs", "0"], "argument --epochs: expected a whole number of at least 1, got '0'"),
+        (["--batch-size", "-3"], "argument --batch-size: expected a whole number of at least 1, got '-3'"),
+        (["--lr", "0"], "argument --lr: expected a number above 0, got '0'"),
+        (["--lr", "nan"], "argument --lr: expected a number above 0, got 'nan'"),
+        (["--seed", "-1"], "argument --seed: expected a whole number from 0 to 2**64 - 1, got '-1'"),
+        (["--model", "resnet"], "unknown model 'resnet', known are: digits_cnn, lenet, resnet20, vgg8"),
+        (["--data", "mnits"], "unknown data 'mnits', known are: digits"),
+        (["--optimizer", "adma"], "unknown optimizer 'adma', known are: adam, adamw, sgd"),
+        (["--resume"], "--resume needs --out DIR, the folder of the run to continue"),
+        (["--resume", "--out", "none"], "there is no checkpoint none/checkpoint.safetensors"),
+        (["--out", "file"], "--out file is a file, not a folder"),
+        (["--out", "run"], "run holds a run already: add --resume to continue it, or choose another --out"),
+        (["--resume", "--out", "broken"], "checkpoint broken/checkpoint.safetensors is truncated or damaged:"),
+        (["--resume", "--out", "run", "--lr", "0.5"], "cannot resume run, it is another run: lr is 0.5 here and 0.003"),
+        (["--resume", "--out", "run", "--model", "vgg8"], 'it is another run: model is "vgg8" here and "lenet" in'),
+        (["--unknown"], "unrecognized arguments: --unknown"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(toy_data, capsys, tmp_path, arguments, message):
+    if "run" in arguments:
+        nnk_command("train", *FAST, "--out", "run")
+    if "broken" in arguments:
+        (tmp_path / "broken").mkdir()
+        (tmp_path / "broken" / "checkpoint.safetensors").write_bytes(b"\0" * 100)
+    (tmp_path / "file").write_text("")
+    capsys.readouterr()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert nnk_command("train", *arguments) == 2
+    err = capsys.readouterr().err
+    assert message.replace("/", os.sep) in err
+    assert re.fullmatch(r"nnk( train)?: error: [^\n]+\n", err)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_a_missing_extra_is_named(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    assert nnk_command("train") == 2
+    assert "python -m pip install 'nnk[demo]'" in capsys.readouterr().err
+
+
+def test_a_rate_that_blows_up_ends_with_one_line(toy_data, capsys):
+    assert nnk_command("train", *FAST, "--optimizer", "sgd", "--lr", "1e30") == 1
+    err = capsys.readouterr().err
+    assert re.search(r"error: the loss is (nan|inf|-inf) in epoch \d", err)
+    assert "a lower --lr may help" in err
+    assert "Traceback" not in err
+
+
+def test_ctrl_c_says_how_to_resume_and_the_run_ends_the_same(tmp_path):
+    pytest.importorskip("sklearn")
+    options = ["--epochs", "3", "--model", "lenet"]
+    whole = start("train", *options, "--out", "whole")
+    out, err = whole.communicate()
+    assert whole.returncode == 0, err
+    # Far more epochs than there is time for are cut off by Ctrl-C; so are three, if it comes early enough.
+    stopped = start("train", *options, "--out", "run")
+    checkpoint = tmp_path / "run" / "checkpoint.safetensors"
+    while not checkpoint.exists() and stopped.poll() is None:
+        time.sleep(0.002)
+    stopped.send_signal(signal.SIGINT)
+    _, err = stopped.communicate()
+    assert stopped.returncode == 130, err
+    assert "continue with: nnk train --out run --resume" in err
+    assert "Traceback" not in err
+    resumed = start("train", "--out", "run", "--resume")
+    resumed_out, err = resumed.communicate()
+    assert resumed.returncode == 0, err
+    assert resumed_out.splitlines()[-1] == out.splitlines()[-1]
+    for name in ("model.safetensors", "history.csv"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_the_digits_are_learnt(capsys):
+    pytest.importorskip("sklearn")
+    assert nnk_command("train", "--epochs", "4") == 0
+    assert float(capsys.readouterr().out.split()[-1]) > 0.95
+
+
+# ---------------------------------------------------------------- doctor
+def test_doctor_shows_the_machine_and_every_operation(capsys):
+    assert nnk_command("doctor") == 0
+    out = capsys.readouterr().out
+    for title in ("nnk", "python", "packages", "cpu", "simd", "threads", "kernel cache", "gpu"):
+        assert re.search(rf"^{title} +\S", out, re.MULTILINE)
+    for op in backend.kernels("ops").OPS:
+        assert re.search(rf"^{op.name} +ok +", out, re.MULTILINE)
+
+
+def test_doctor_fails_when_an_operation_is_wrong(capsys, monkeypatch):
+    def wrong(x, *, out=None):
+        return np.abs(x)
+
+    monkeypatch.setattr(backend.kernels("cpu"), "relu", wrong)
+
+    def broken(*args, **kwargs):
+        raise ZeroDivisionError("no good")
+
+    monkeypatch.setattr(backend.kernels("cpu"), "linear", broken)
+    assert nnk_command("doctor") == 1
+    out, err = capsys.readouterr()
+    assert re.search(r"^relu +FAILED", out, re.MULTILINE)
+    assert re.search(r"^linear +FAILED +ZeroDivisionError: no good", out, re.MULTILINE)
+    assert re.search(r"^tanh +ok", out, re.MULTILINE)
+    assert "2 of " in err
+
+
+# ---------------------------------------------------------------- the command itself
+def test_help(capsys):
+    assert nnk_command("--help") == 0
+    out = capsys.readouterr().out
+    for command in ("train", "bench", "doctor"):
+        assert re.search(rf"^ +{command} +\w", out, re.MULTILINE)
+    assert nnk_command("train", "--help") == 0
+    out = capsys.readouterr().out
+    for option in ("data", "model", "epochs", "batch-size", "lr", "optimizer", "seed", "threads", "out", "resume"):
+        assert f"--{option}" in out
+    assert "digits_cnn, lenet, resnet20, vgg8" in " ".join(out.split())
+
+
+def test_no_command_shows_the_help(capsys):
+    assert nnk_command() == 2
+    assert "usage: nnk" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    assert nnk_command("--version") == 0
+    assert capsys.readouterr().out == f"nnk {nnk.__version__}\n"
+
+
+def test_an_unknown_command_is_one_line(capsys):
+    assert nnk_command("trian") == 2
+    assert re.fullmatch(r"nnk: error: [^\n]*trian[^\n]*\n", capsys.readouterr().err)
+
+
+def test_bench_without_a_checkout_says_where_benches_are(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(nnk, "__file__", str(tmp_path / "site-packages" / "nnk" / "__init__.py"))
+    assert nnk_command("bench") == 2
+    assert "the benches come with nnk's repository" in capsys.readouterr().err
+
+
+def test_python_dash_m(tmp_path):
+    process = start("--version")
+    assert process.communicate()[0] == f"nnk {nnk.__version__}\n"
+    assert process.returncode == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGPIPE")
+def test_a_reader_that_leaves_early_is_no_traceback():
+    process = start("doctor", "--help")
+    process.stdout.close()
+    assert "Traceback" not in process.stderr.read()
+    process.wait()
