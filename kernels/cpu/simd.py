@@ -31,7 +31,7 @@ from numba.core.typing import signature
 from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-F32, I1, I8, I32, I64 = ir.FloatType(), ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
+F32, F64, I1, I8, I32, I64 = ir.FloatType(), ir.DoubleType(), *(ir.IntType(n) for n in (1, 8, 32, 64))
 
 
 def lanes_of(cpu_name: str | None, cpu_features: str | None) -> int:
@@ -202,6 +202,18 @@ def fload(b, p, i):
 def fstore(b, p, i, x):
     """One float to p[i]."""
     store(b, x, at(b, p, i))
+
+
+@emits(types.float64, _address, _int)
+def dload(b, p, i):
+    """One double, p[i]."""
+    return load(b, at(b, p, i, F64), F64)
+
+
+@emits(types.void, _address, _int, types.float64)
+def dstore(b, p, i, x):
+    """One double to p[i]."""
+    store(b, x, at(b, p, i, F64))
 
 
 @emits(_int, _address, _int)
