@@ -1,4 +1,6 @@
-"""Max, average and adaptive average pooling, float32, in channels-last memory; formulas in `kernels/reference/pool2d.py`.
+"""Max, average and adaptive average pooling, float32, in channels-last memory.
+
+The formulas are those of `kernels/reference/pool2d.py`.
 
 Along one axis a pool is a relation: window p holds position h, as its tap r. It is tabulated once per shape, by window
 for the forward and by position for the backward, so that padding, dilation, ceil_mode and adaptive cells cost the
@@ -135,14 +137,14 @@ def _largest(a, to, image, p, q, c, n):
     best, winner = vsplat(-np.inf), isplat(0)
     if top < bottom and left < right:  # -inf does not beat the start value: an all -inf window's first tap wins so
         winner = isplat(lload(a.rows, top + 1) * a.kernel_w + lload(a.columns, left + 1))
-    for y in range(top, bottom, 2):
-        line = (image * a.x_height + lload(a.rows, y)) * a.x_width
-        tap = lload(a.rows, y + 1) * a.kernel_w
-        for x in range(left, right, 2):
-            value = vload_n(a.x, (line + lload(a.columns, x)) * a.channels + c, n)
+    for i in range(top, bottom, 2):
+        line = (image * a.x_height + lload(a.rows, i)) * a.x_width
+        tap = lload(a.rows, i + 1) * a.kernel_w
+        for j in range(left, right, 2):
+            value = vload_n(a.x, (line + lload(a.columns, j)) * a.channels + c, n)
             better = ~(value <= best) & (best == best)  # so that a NaN wins, and nothing wins over it
             best = vselect(better, value, best)
-            winner = vselect(better, isplat(tap + lload(a.columns, x + 1)), winner)
+            winner = vselect(better, isplat(tap + lload(a.columns, j + 1)), winner)
     vstore_n(a.y, to, best, n)
     if a.wide:
         istore_n(a.indices, to, winner, n)
@@ -153,14 +155,14 @@ def _largest(a, to, image, p, q, c, n):
 @_each_vector
 def _largest_backward(a, to, image, h, w, c, n):
     total = vsplat(0.0)
-    for y in range(lload(a.rows, h), lload(a.rows, h + 1), 2):
-        line = (image * a.y_height + lload(a.rows, y)) * a.y_width
-        tap = lload(a.rows, y + 1) * a.kernel_w
-        for x in range(lload(a.columns, w), lload(a.columns, w + 1), 2):
-            i = (line + lload(a.columns, x)) * a.channels + c
-            winner = iload_n(a.indices, i, n) if a.wide else bload_n(a.indices, i, n)
-            won = winner == isplat(tap + lload(a.columns, x + 1))
-            total = total + vselect(won, vload_n(a.dy, i, n), 0.0)
+    for i in range(lload(a.rows, h), lload(a.rows, h + 1), 2):
+        line = (image * a.y_height + lload(a.rows, i)) * a.y_width
+        tap = lload(a.rows, i + 1) * a.kernel_w
+        for j in range(lload(a.columns, w), lload(a.columns, w + 1), 2):
+            at = (line + lload(a.columns, j)) * a.channels + c
+            winner = iload_n(a.indices, at, n) if a.wide else bload_n(a.indices, at, n)
+            won = winner == isplat(tap + lload(a.columns, j + 1))
+            total = total + vselect(won, vload_n(a.dy, at, n), 0.0)
     vstore_n(a.dx, to, total, n)
 
 
@@ -168,13 +170,13 @@ def _largest_backward(a, to, image, h, w, c, n):
 def _mean(a, to, image, p, q, c, n):
     total, height, width = vsplat(0.0), 1, 1
     left, right = lload(a.columns, q), lload(a.columns, q + 1)
-    for y in range(lload(a.rows, p), lload(a.rows, p + 1), 2):
-        line, height = (image * a.x_height + lload(a.rows, y)) * a.x_width, lload(a.rows, y + 1)
+    for i in range(lload(a.rows, p), lload(a.rows, p + 1), 2):
+        line, height = (image * a.x_height + lload(a.rows, i)) * a.x_width, lload(a.rows, i + 1)
         for span in range(left, right, _SPAN):
             part = vsplat(0.0)
-            for x in range(span, min(span + _SPAN, right), 2):
-                part = part + vload_n(a.x, (line + lload(a.columns, x)) * a.channels + c, n)
-                width = lload(a.columns, x + 1)
+            for j in range(span, min(span + _SPAN, right), 2):
+                part = part + vload_n(a.x, (line + lload(a.columns, j)) * a.channels + c, n)
+                width = lload(a.columns, j + 1)
             total = total + part
     vstore_n(a.y, to, total / (height * width), n)
 
@@ -182,11 +184,11 @@ def _mean(a, to, image, p, q, c, n):
 @_each_vector
 def _mean_backward(a, to, image, h, w, c, n):
     total = vsplat(0.0)
-    for y in range(lload(a.rows, h), lload(a.rows, h + 1), 2):
-        line, height = (image * a.y_height + lload(a.rows, y)) * a.y_width, lload(a.rows, y + 1)
-        for x in range(lload(a.columns, w), lload(a.columns, w + 1), 2):
-            dy = vload_n(a.dy, (line + lload(a.columns, x)) * a.channels + c, n)
-            total = vfma(dy, vsplat(1.0 / (height * lload(a.columns, x + 1))), total)
+    for i in range(lload(a.rows, h), lload(a.rows, h + 1), 2):
+        line, height = (image * a.y_height + lload(a.rows, i)) * a.y_width, lload(a.rows, i + 1)
+        for j in range(lload(a.columns, w), lload(a.columns, w + 1), 2):
+            dy = vload_n(a.dy, (line + lload(a.columns, j)) * a.channels + c, n)
+            total = vfma(dy, vsplat(1.0 / (height * lload(a.columns, j + 1))), total)
     vstore_n(a.dx, to, total, n)
 
 
@@ -281,7 +283,7 @@ def avg_pool2d(
     divisor_override: int | None = None,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The mean of each window: x (N, C, H, W) to y (N, C, P, Q). Reads x once where windows do not overlap, writes y."""
+    """The mean of each window: x (N, C, H, W) to y (N, C, P, Q). Reads x once if windows do not overlap, writes y."""
     axes = list(zip(x.shape[2:], kernel_size, stride, padding))
     counts = [pool_output_size(*axis, 1, ceil_mode) for axis in axes]
     return _average(x, *_mean_axes(x.shape, counts, kernel_size, stride, padding, count_include_pad, divisor_override),
@@ -309,14 +311,20 @@ def avg_pool2d_backward(
 
 
 def adaptive_avg_pool2d(x: np.ndarray, *, output_size: Pair, out: np.ndarray | None = None) -> np.ndarray:
-    """The mean of each cell of a P x Q grid laid over the image: x (N, C, H, W) to y (N, C, P, Q). Reads x, writes y."""
+    """The mean of each cell of a P x Q grid laid over the image: x (N, C, H, W) to y (N, C, P, Q).
+
+    Reads x once where cells do not overlap, writes y.
+    """
     return _average(x, *map(_cells, x.shape[2:], output_size), *output_size, out)
 
 
 def adaptive_avg_pool2d_backward(
     dy: np.ndarray, x_shape: tuple[int, int, int, int], *, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """Every pixel of a cell gets the cell's gradient over its area: dy (N, C, P, Q) to dx. Reads dy, writes dx."""
+    """Every pixel of a cell gets the cell's gradient over its area: dy (N, C, P, Q) to dx of x_shape.
+
+    Reads dy once where cells do not overlap, writes dx.
+    """
     return _average_backward(dy, x_shape, *map(_cells, x_shape[2:], dy.shape[2:]), out)
 
 
