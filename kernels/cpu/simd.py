@@ -380,6 +380,12 @@ def vlargest(b, x):
     return _fold(b, x, lambda p, q: b.select(b.fcmp_ordered(">", q, p), q, p))
 
 
+@emits(_float, f32v)
+def vfirst(b, x):
+    """Lane 0."""
+    return b.extract_element(x, ir.Constant(I32, 0))
+
+
 @emits(types.boolean, mask)
 def vany(b, m):
     """Whether any lane is true."""
