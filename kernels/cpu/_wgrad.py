@@ -231,9 +231,16 @@ def _run(dy: np.ndarray, x: np.ndarray, size: tuple[int, int], pixel: int, dweig
         images=images, band=band, packed=int(packed), x_panels=workspace("wgrad x", workers * x_panels),
         x_panel=x_panel, x_panels_size=x_panels, d_panels=workspace("wgrad dy", workers * d_panels), d_panel=d_panel,
         d_panels_size=d_panels, sums=sums, sums_size=sums_size, vectors=tile[1])
-    _, c_group, height, breadth = dweight.shape
-    table = _rows(c_group, r * s, c_pad) if packed else _merged_rows(c_group, height, breadth, c_pad)
+    combine(sums, shares, sums_size, dweight, groups=groups, c_pad=c_pad, k_pad=k_pad, merged=not packed)
+
+
+def combine(sums: np.ndarray, shares: int, sums_size: int, dweight: np.ndarray, *, groups: int, c_pad: int, k_pad: int,
+            merged: bool = False) -> None:
+    """dweight = sum over shares of sums [share][group][tap][c_pad][k_pad]; merged: [filter row][(column, channel)]."""
+    k, c, r, s = dweight.shape
+    vectors = -(-(k // groups) // L)
     threads = share(dweight.size * shares)
-    _combine(groups * vectors, threads=threads, sums=sums, shares=shares, sums_size=sums_size, rows=table,
-             count=c_group * height * breadth, group_rows=r * s * c_pad, k_group=k_group, k_pad=k_pad, vectors=vectors,
+    _combine(groups * vectors, threads=threads, sums=sums, shares=shares, sums_size=sums_size,
+             rows=_merged_rows(c, r, s, c_pad) if merged else _rows(c, r * s, c_pad), count=c * r * s,
+             group_rows=r * c_pad if merged else r * s * c_pad, k_group=k // groups, k_pad=k_pad, vectors=vectors,
              dweight=dweight, scratch=workspace("turn", threads * L * L))

@@ -1,0 +1,196 @@
+"""3 x 3 convolution at stride 1 by Winograd's F(m x m, 3 x 3): the forward pass and the gradient to the input.
+
+A job is a run of output tiles. It takes T tiles at a time, so many that their transforms stay in L2:
+
+    V[f][t][c] = (B^T x_t B)[f]                      f = 1..(m + 2)**2 frequencies, t = 1..T tiles
+    M[f][t][k] = sum over c of V[f][t][c] * U[f][c][k]     one matrix product a frequency, on the register tile
+    y_t        = A^T M[.][t] A + bias
+
+U = G w G^T is made once per call. x is read 36/16 (m = 4) or 16/4 (m = 2) times through L1, y is written once, and the
+products take 2 N OH OW K C (m + 2)**2 / m**2 FLOPs.
+
+The gradient to the input is the same convolution of dy with the filters turned round and their channels exchanged.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from numba import njit
+
+from ._driver import INT, PTR, get_num_threads, job, share
+from ._memory import empty, workspace
+from ._pack import pack_backward, pack_forward
+from ._tile import NARROW, WIDE, dot_tile
+from ._transform import AT, BT, G, sandwich
+from .simd import L, lstore, vload, vstore
+
+(_MR0, _NV0), (_MR2, _NV2) = WIDE, NARROW
+_TRANSFORM_FLOATS = 110_000  # V of a block of tiles: with M it fills a 1 MB L2, or the better part of a smaller one
+_ALL_TAPS = tuple(range(9))
+
+
+def fits(channels: int, filters: int) -> bool:
+    """Transforms work on whole vectors of channels on both sides."""
+    return channels % L == 0 and filters % L == 0
+
+
+@njit
+def patch(table, x, tile, h, w, c, tiles_h, tiles_w, m, size, top, left, zeros):
+    """table[size][size] = addresses of the pixels of a tile's patch; `zeros` outside the image."""
+    n = tile // (tiles_h * tiles_w)
+    row = tile // tiles_w % tiles_h * m - top
+    column = tile % tiles_w * m - left
+    for p in range(size):
+        for q in range(size):
+            i, j = row + p, column + q
+            inside = i >= 0 and i < h and j >= 0 and j < w
+            lstore(table, p * size + q, x + 4 * ((n * h + i) * w + j) * c if inside else zeros)
+
+
+@njit
+def transform_input(m, table, v, t, c, pitch):
+    """V[.][t] of one tile from the addresses of its patch."""
+    for i in range(0, c, L):
+        if m == 4:
+            sandwich(4, BT, 1, table, i, 0, v + 4 * (t * c + i), 6 * pitch, pitch)
+        else:
+            sandwich(2, BT, 1, table, i, 0, v + 4 * (t * c + i), 4 * pitch, pitch)
+
+
+@job(m=INT, packed=PTR, channels=INT, width=INT, u=PTR)
+def _transform_filters(first, last, thread, a):
+    """U [block][f][c][width] from packed filters [block][tap][c][width]; a job is one (block, c)."""
+    size = (a.m + 2) * (a.m + 2)
+    step = a.channels * a.width
+    for j in range(first, last):
+        block, c = j // a.channels, j % a.channels
+        for i in range(0, a.width, L):
+            source = a.packed + 4 * (block * 9 * step + c * a.width + i)
+            target = a.u + 4 * (block * size * step + c * a.width + i)
+            if a.m == 4:
+                sandwich(4, G, 0, source, 3 * step, step, target, 6 * step, step)
+            else:
+                sandwich(2, G, 0, source, 3 * step, step, target, 4 * step, step)
+
+
+@job(m=INT, x=PTR, h=INT, w=INT, c=INT, k=INT, oh=INT, ow=INT, top=INT, left=INT, tiles=INT, tiles_h=INT, tiles_w=INT,
+     block=INT, u=PTR, bias=PTR, width=INT, part=INT, y=PTR, v=PTR, v_size=INT, products=PTR, products_size=INT,
+     tables=PTR, v_rows=PTR, product_rows=PTR, zeros=PTR)
+def _tiles(first, last, thread, a):
+    """A job is `block` tiles."""
+    size = a.m + 2
+    frequencies = size * size
+    v = a.v + 4 * thread * a.v_size
+    products = a.products + 4 * thread * a.products_size
+    table = a.tables + 8 * thread * 1024
+    edge = table + 4 * 1024
+    blocks = a.k // a.width
+    part = a.part * a.width
+    # One vector more than needed: at a power of two all frequencies would share a few cache sets.
+    v_pitch = a.block * a.c + L
+    p_pitch = a.block * part + L
+    for b in range(first * a.block, min(a.tiles, last * a.block), a.block):
+        n = min(a.block, a.tiles - b)
+        for t in range(n):
+            patch(table, a.x, b + t, a.h, a.w, a.c, a.tiles_h, a.tiles_w, a.m, size, a.top, a.left, a.zeros)
+            transform_input(a.m, table, v, t, a.c, v_pitch)
+        for k0 in range(0, blocks, a.part):
+            for f in range(frequencies):
+                for kb in range(k0, min(blocks, k0 + a.part)):
+                    u = a.u + 4 * (kb * frequencies + f) * a.c * a.width
+                    target = products + 4 * (f * p_pitch + (kb - k0) * a.width)
+                    source = v + 4 * f * v_pitch
+                    if a.width == _NV0 * L:
+                        for t in range(0, n, _MR0):
+                            dot_tile(_MR0, _NV0, source, a.v_rows + 4 * t, 0, a.zeros, 1, a.c, u, a.zeros, target,
+                                     a.product_rows + 4 * t, a.width)
+                    else:
+                        for t in range(0, n, _MR2):
+                            dot_tile(_MR2, _NV2, source, a.v_rows + 4 * t, 0, a.zeros, 1, a.c, u, a.zeros, target,
+                                     a.product_rows + 4 * t, a.width)
+            for t in range(n):
+                tile = b + t
+                i = tile // a.tiles_w % a.tiles_h * a.m
+                j = tile % a.tiles_w * a.m
+                whole = i + a.m <= a.oh and j + a.m <= a.ow
+                for k in range(0, min(part, a.k - k0 * a.width), L):
+                    channel = k0 * a.width + k
+                    y = a.y + 4 * (((tile // (a.tiles_h * a.tiles_w) * a.oh + i) * a.ow + j) * a.k + channel)
+                    source = products + 4 * (t * part + k)
+                    # A tile over the edge goes to scratch first; a bias needs a second look at the outputs anyway.
+                    target, row, column = (y, a.ow * a.k, a.k) if whole and a.bias == 0 else (edge, a.m * L, L)
+                    if a.m == 4:
+                        sandwich(4, AT, 0, source, 6 * p_pitch, p_pitch, target, row, column)
+                    else:
+                        sandwich(2, AT, 0, source, 4 * p_pitch, p_pitch, target, row, column)
+                    if target == edge:
+                        for r in range(min(a.m, a.oh - i)):
+                            for q in range(min(a.m, a.ow - j)):
+                                value = vload(edge, (r * a.m + q) * L)
+                                if a.bias != 0:
+                                    value = value + vload(a.bias, channel)
+                                vstore(y, (r * a.ow + q) * a.k, value)
+
+
+@functools.lru_cache(256)
+def rows(count: int, pitch: int, tile: int) -> np.ndarray:
+    """Offsets of `count` rows, the last repeated to fill the last register tile."""
+    return np.minimum(np.arange(count + tile), count - 1).astype(np.int32) * np.int32(pitch)
+
+
+@functools.cache
+def zeros(floats: int) -> np.ndarray:
+    """A row of zeros."""
+    return np.zeros(floats, np.float32)
+
+
+def _filters(packed: np.ndarray, m: int, channels: int, filters: int, width: int) -> np.ndarray:
+    u = empty(((m + 2) ** 2 * channels * filters,))
+    _transform_filters(filters // width * channels, threads=share(u.size), m=m, packed=packed, channels=channels,
+                       width=width, u=u)
+    return u
+
+
+def _width(filters: int) -> int:
+    return _NV0 * L if filters % (_NV0 * L) == 0 else _NV2 * L
+
+
+def _run(x: np.ndarray, u: np.ndarray, bias: np.ndarray | None, y: np.ndarray, m: int, before: tuple[int, int]) -> None:
+    n, c, h, w = x.shape
+    _, k, oh, ow = y.shape
+    width = _width(k)
+    tile = _MR0 if width == _NV0 * L else _MR2
+    size = m + 2
+    tiles_h, tiles_w = -(-oh // m), -(-ow // m)
+    tiles = n * tiles_h * tiles_w
+    threads = get_num_threads()
+    block = max(2 * tile, min(96 if m == 4 else 192, _TRANSFORM_FLOATS // (size * size * c) // tile * tile))
+    block = min(block, -(-tiles // threads))
+    # Output channels are taken a part at a time, so that a frequency's U and M stay in L2 beside V.
+    part = k // width if c >= 256 else 1 if c >= 64 else min(k // width, 2)
+    jobs = -(-tiles // block)
+    threads = min(threads, jobs)
+    v_size, products_size = size * size * (block * c + L), size * size * (block * part * width + L)
+    _tiles(jobs, threads=threads, m=m, x=x, h=h, w=w, c=c, k=k, oh=oh, ow=ow, top=before[0], left=before[1],
+           tiles=tiles, tiles_h=tiles_h, tiles_w=tiles_w, block=block, u=u, bias=bias, width=width, part=part, y=y,
+           v=workspace("winograd V", threads * v_size), v_size=v_size,
+           products=workspace("winograd M", threads * products_size), products_size=products_size,
+           tables=workspace("winograd tables", threads * 2048), v_rows=rows(block, c, tile),
+           product_rows=rows(block, part * width, tile), zeros=zeros(max(c, k, 2 * L)))
+
+
+def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray, *, m: int,
+            before: tuple[int, int]) -> None:
+    """y = conv2d(x, weight) + bias for channels-last x, y."""
+    k, c, _, _ = weight.shape
+    u = _filters(pack_forward(weight, 1, _width(k)), m, c, k, _width(k))
+    _run(x, u, None if bias is None else np.ascontiguousarray(bias), y, m, before)
+
+
+def backward(dy: np.ndarray, weight: np.ndarray, dx: np.ndarray, *, m: int, before: tuple[int, int]) -> None:
+    """dx = gradient of conv2d to its input for channels-last dy, dx."""
+    k, c, _, _ = weight.shape
+    turned = pack_backward(np.ascontiguousarray(weight[:, :, ::-1, ::-1]), 1, _width(c), _ALL_TAPS)
+    _run(dy, _filters(turned, m, k, c, _width(c)), None, dx, m, (2 - before[0], 2 - before[1]))
