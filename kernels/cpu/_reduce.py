@@ -1,0 +1,66 @@
+"""Sums over the rows of a matrix: the gradients of biases."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from ._driver import INT, PTR, job, share
+from ._memory import empty, workspace
+from ._rows import PAIR, fold
+from .simd import L, dload, dstore, fload, fstore, vload_n, vsplat, vstore_n
+
+
+@njit
+def _sum_pair(x, width, rows, c, n, sums):
+    """sums[c...] = the sum over the rows in n columns from c, at most a pair of vectors."""
+    s0 = s1 = vsplat(0.0)
+    for i in range(c, c + rows * width, width):
+        s0 = s0 + vload_n(x, i, n)
+        s1 = s1 + vload_n(x, i + L, n - L)
+    vstore_n(sums, c, s0, n)
+    vstore_n(sums, c + L, s1, n - L)
+
+
+@job(x=PTR, rows=INT, width=INT, height=INT, sums=PTR, pitch=INT)
+def _sum_blocks(first, last, thread, a):
+    """Sum blocks of rows: for each thread `width` doubles, and room behind them for the floats of one block."""
+    sums = a.sums + thread * a.pitch
+    of_block = sums + 8 * a.width
+    for c in range(a.width):
+        dstore(sums, c, 0.0)
+    for block in range(first, last):
+        rows = min(a.height, a.rows - block * a.height)
+        x = a.x + 4 * block * a.height * a.width
+        tail = a.width % PAIR
+        for c in range(0, a.width - tail, PAIR):
+            _sum_pair(x, a.width, rows, c, PAIR, of_block)
+        if tail:
+            _sum_pair(x, a.width, rows, a.width - tail, tail, of_block)
+        for c in range(a.width):
+            dstore(sums, c, dload(sums, c) + fload(of_block, c))
+
+
+@job(x=PTR, sums=PTR, pitch=INT, parts=INT, width=INT, channels=INT, done=INT, size=INT, y=PTR)
+def _total(first, last, thread, a):
+    """Channels first to last: all threads' sums, all joined pixels, and x from `done` on, behind the whole rows."""
+    for channel in range(first, last):
+        total = 0.0
+        for part in range(a.parts):
+            for c in range(channel, a.width, a.channels):
+                total += dload(a.sums + part * a.pitch, c)
+        for i in range(a.done + channel, a.size, a.channels):
+            total += fload(a.x, i)
+        fstore(a.y, channel, total)
+
+
+def column_sums(x: np.ndarray, columns: int) -> np.ndarray:
+    """The sums (columns,) of the matrix that lies row by row in x's memory, whatever x's shape. Reads x once."""
+    rows = fold(x.size, columns)
+    pitch = 12 * rows.width
+    sums, y = workspace("sums", pitch * rows.parts // 4), empty((columns,))
+    _sum_blocks(rows.whole_blocks, threads=rows.parts, x=x, rows=rows.whole, width=rows.width, height=rows.height,
+                sums=sums, pitch=pitch)
+    _total(columns, threads=share(rows.parts * rows.width), x=x, sums=sums, pitch=pitch, parts=rows.parts,
+           width=rows.width, channels=columns, done=rows.whole * rows.width, size=x.size, y=y)
+    return y

@@ -1,0 +1,89 @@
+"""How kernels with coefficients per channel walk memory: as rows of whole vectors.
+
+Channels-last memory is a matrix, pixels x channels, and vectors run along its rows. Where there are few channels,
+`fold` joins as many pixels to one row as fill pairs of vectors (32 pixels of 3 channels make 96 columns, each channel
+32 times), so that no lane idles. The pixels left over behind the last whole row make a shorter one.
+
+A job is a block of rows. Sums over a block are taken in float32, sums over blocks in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from numba import njit
+from numba.extending import overload
+
+from ._driver import share
+from .simd import L
+
+PAIR = 2 * L
+BLOCK_ROWS = 64  # few enough terms for a sum in float32
+_WIDEST = 1024  # floats in a joined row: some rows of coefficients must stay in L1
+
+
+class Rows(NamedTuple):
+    """A matrix of `size` floats as rows of `width`, the last one perhaps shorter, in blocks of `height`."""
+
+    size: int
+    channels: int
+    width: int
+    height: int
+    threads: int
+
+    @property
+    def whole(self) -> int:
+        """Rows of full width."""
+        return self.size // self.width
+
+    @property
+    def blocks(self) -> int:
+        """Blocks, a shorter last row included."""
+        return -(-self.size // (self.width * self.height))
+
+    @property
+    def whole_blocks(self) -> int:
+        """Blocks of the rows of full width alone."""
+        return -(-self.whole // self.height)
+
+    @property
+    def parts(self) -> int:
+        """Threads that get some of the whole blocks."""
+        return min(self.threads, self.whole_blocks)
+
+
+def fold(size: int, channels: int) -> Rows:
+    """The rows of a matrix of `size` floats; blocks are lower where there would be too few for the threads."""
+    channels = max(channels, 1)
+    joined = math.lcm(channels, PAIR)
+    width = joined if joined <= _WIDEST else channels
+    threads = share(size)
+    height = min(BLOCK_ROWS, -(-size // (width * threads)))
+    return Rows(size, channels, width, max(height, 1), threads)
+
+
+def each_row_vector(body: Callable) -> Callable:
+    """Decorator: body(a, i, c, n) for n lanes at offset i, column c, becomes loop(a, first, last) for use in a job.
+
+    The job's arguments need `size`, `width` and `height`. n < L only at the end of a row.
+    """
+    body = njit(body)
+
+    def loop(a, first, last):
+        raise TypeError("for use inside compiled kernels only")
+
+    @overload(loop)
+    def _(a, first, last):
+        def implementation(a, first, last):
+            stop = min(last * a.height * a.width, a.size)
+            for start in range(first * a.height * a.width, stop, a.width):
+                columns = min(a.width, stop - start)
+                for c in range(0, columns - L + 1, L):
+                    body(a, start + c, c, L)
+                if columns % L:
+                    c = columns - columns % L
+                    body(a, start + c, c, columns % L)
+        return implementation
+    return loop
