@@ -17,12 +17,11 @@ __all__ = ["first_nonfinite", "summary", "untouched"]
 
 @contextmanager
 def untouched(*modules: Module) -> Iterator[None]:
-    """Leave no trace of what is computed inside the block: nothing pending, buffers and random numbers as before."""
+    """Put buffers and random numbers back, after the block, to what they were before."""
     buffers = [(buffer, buffer.copy()) for module in modules for buffer in module.buffers()]
     state = random.get_state()
     try:
-        with no_grad():
-            yield
+        yield
     finally:
         random.set_state(state)
         for buffer, value in buffers:
@@ -45,7 +44,7 @@ def first_nonfinite(model: Module, x: Any) -> tuple[str, Module] | None:
             if not found and not np.isfinite(array).all():
                 found.append(module)
 
-    with untouched(model), watch(look), np.errstate(all="ignore"):
+    with untouched(model), no_grad(), watch(look), np.errstate(all="ignore"):
         model(x)
     return (names[found[0]], found[0]) if found else None
 
@@ -61,7 +60,7 @@ def summary(model: Module, x: Any) -> str:
         first = output[0] if isinstance(output, tuple) else output
         shapes.setdefault(module, str(first.shape))
 
-    with untouched(model), watch(look):
+    with untouched(model), no_grad(), watch(look):
         model(backend.as_array(x))
     rows = [("module", "kind", "output shape", "parameters")]
     for name, module in model.named_modules():

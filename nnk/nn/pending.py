@@ -1,9 +1,9 @@
 """What a forward leaves behind for its backward, and the switch that leaves nothing.
 
 Every call of a module's `forward` makes one `Pending`: the values that it saved and the shape and dtype that its
-gradient must have. It waits on the module's own stack until `backward` takes it, last in, first out; so a module that a network uses
-twice works when its backwards come in reverse order. `Module` wraps the forward and backward of every subclass in the
-two functions below, which keep the stacks right:
+gradient must have. It waits on the module's own stack until `backward` takes it, last in, first out; so a module that a
+network uses twice works when its backwards come in reverse order. `Module` wraps the forward and backward of every
+subclass in the two functions below, which keep the stacks right:
 
 - a forward that raises leaves every stack as it was;
 - a backward checks its gradient before it takes anything; one that fails halfway drops the rest of its forward;

@@ -1,0 +1,149 @@
+"""What optimisers have in common: groups of parameters with their options, and a state for each parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from nnk import backend
+from nnk.nn.parameter import Parameter
+
+__all__ = ["Optimizer"]
+
+
+class Optimizer:
+    """The base class of optimisers.
+
+    `params` is an iterable of parameters, of pairs (name, parameter), or of dicts: one for each group, with the key
+    "params" and whatever options differ from `defaults`. `param_groups` holds the groups, every option filled in;
+    changing an option there counts from the next step. `state` maps a parameter to what its updates remember.
+
+    A subclass defines `_check`, which raises ValueError on options out of range, and `_update`, which updates the
+    parameters of one group that have a gradient, in one kernel call where their states allow.
+
+    Raises TypeError on what is no parameter, ValueError on no parameters and on one that comes twice.
+    """
+
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
+        self.defaults = defaults
+        self.state: dict[Parameter, dict[str, Any]] = {}
+        self.param_groups: list[dict[str, Any]] = []
+        if isinstance(params, Parameter) or not isinstance(params, Iterable):
+            raise TypeError(f"params is a {type(params).__name__}, expected an iterable of parameters or of dicts")
+        params = list(params)
+        if not params:
+            raise ValueError("params is empty, expected at least one parameter")
+        for group in params if isinstance(params[0], Mapping) else [{"params": params}]:
+            self.add_param_group(group)
+
+    def _check(self, group: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def _update(self, group: dict[str, Any], params: list[Parameter], grads: list[Any]) -> None:
+        raise NotImplementedError
+
+    def add_param_group(self, param_group: Mapping[str, Any]) -> None:
+        """Train more parameters: a dict with the key "params" and the options that differ from the defaults."""
+        if not isinstance(param_group, Mapping) or "params" not in param_group:
+            raise TypeError(f"param_group is {param_group!r}, expected a dict with the key 'params'")
+        params = param_group["params"]
+        params = [params] if isinstance(params, Parameter) else list(params)
+        group = {**param_group, "params": params}
+        if params and all(isinstance(item, tuple) and len(item) == 2 for item in params):
+            group["param_names"], group["params"] = map(list, zip(*params))
+        known = {id(parameter) for other in self.param_groups for parameter in other["params"]}
+        for parameter in group["params"]:
+            if not isinstance(parameter, Parameter):
+                raise TypeError(f"params holds a {type(parameter).__name__}, expected nnk.nn.Parameter")
+            if id(parameter) in known:
+                raise ValueError(f"params holds a parameter of shape {parameter.shape} twice")
+            known.add(id(parameter))
+        for name, value in self.defaults.items():
+            group.setdefault(name, value)
+        self._check(group)
+        self.param_groups.append(group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Set `.grad` of every parameter to None, or without `set_to_none` to zeros where there is one."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if set_to_none or parameter.grad is None:
+                    parameter.grad = None
+                else:
+                    parameter.grad = np.zeros_like(parameter.grad)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient; return what `closure`, called first, returned."""
+        loss = None if closure is None else closure()
+        for group in self.param_groups:
+            params = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if params:
+                self._update(group, params, [_gradient(parameter) for parameter in params])
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return {"state", "param_groups"} as PyTorch does: the live state, parameters numbered in order."""
+        numbers: dict[Parameter, int] = {}
+        groups = []
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                numbers[parameter] = len(numbers)
+            groups.append({**group, "params": [numbers[parameter] for parameter in group["params"]]})
+        state = {numbers[parameter]: dict(values) for parameter, values in self.state.items()}
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned, here or in PyTorch: options and (copied) states.
+
+        Raises ValueError when groups or shapes do not fit; nothing is changed then.
+        """
+        saved = state_dict["param_groups"]
+        ours, theirs = ([len(group["params"]) for group in groups] for groups in (self.param_groups, saved))
+        if ours != theirs:
+            raise ValueError(f"state_dict has groups of {theirs} parameters, expected {ours}")
+        groups = []
+        state = {}
+        for group, loaded in zip(self.param_groups, saved):
+            groups.append({**self.defaults, **loaded, "params": group["params"]})
+            self._check(groups[-1])
+            for number, parameter in zip(loaded["params"], group["params"]):
+                if number in state_dict["state"]:
+                    values = state_dict["state"][number].items()
+                    state[parameter] = {name: _state_value(name, value, parameter) for name, value in values}
+        self.param_groups, self.state = groups, state
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__} ("]
+        for i, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {i}")
+            lines += [f"    {name}: {group[name]}" for name in sorted(group) if name not in ("params", "param_names")]
+        return "\n".join([*lines, ")"])
+
+
+def _gradient(parameter: Parameter) -> Any:
+    """Return the gradient as kernels take it: with the parameter's dtype, C-contiguous."""
+    grad, data = parameter.grad, parameter.data
+    if grad.dtype != data.dtype:
+        grad = grad.astype(data.dtype)
+    return grad if grad.flags.c_contiguous else grad.copy(order="C")
+
+
+def _state_value(name: str, value: Any, parameter: Parameter) -> Any:
+    if name == "step":
+        return int(value)
+    if value is None:
+        return None
+    value = backend.as_array(value)
+    if value.shape != parameter.shape:
+        raise ValueError(f"state_dict has {name} of shape {value.shape}, expected the parameter's, {parameter.shape}")
+    value = backend.asarray_on(value, backend.device_of(parameter.data))
+    return value.astype(parameter.dtype, order="C", copy=True)
+
+
+def at_least_zero(group: dict[str, Any], *names: str) -> None:
+    """Raise ValueError unless these options of a group are at least 0."""
+    for name in names:
+        if not group[name] >= 0:
+            raise ValueError(f"{name} is {group[name]}, expected at least 0")
