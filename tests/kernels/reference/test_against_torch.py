@@ -1,0 +1,190 @@
+"""The reference against PyTorch in float64, over all cases of the registry."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from nnk.kernels import reference  # noqa: E402
+from nnk.kernels.ops import OPS  # noqa: E402
+
+F = torch.nn.functional
+
+MISSING = {
+    ("max_pool2d", "missed"),  # PyTorch's backward writes outside the image where a window misses it
+}
+OTHERWISE = {("max_pool2d", "nan"): {"y"}}  # PyTorch sends the gradient to the last NaN of a window
+NOT_IN_TORCH = {"indices", "mean", "invstd", "lse"}
+
+
+def leaf(array):
+    return None if array is None else torch.tensor(array).requires_grad_()
+
+
+def gradients(y, dy, **leaves):
+    y.backward(torch.tensor(dy))
+    return {"y": y, **{f"d{name}": x.grad for name, x in leaves.items() if x is not None}}
+
+
+def conv2d(*, x, weight, bias, dy, stride, padding, dilation, groups):
+    leaves = {"x": leaf(x), "weight": leaf(weight), "bias": leaf(bias)}
+    (top, bottom), (left, right) = (p if isinstance(p, tuple) else (p, p) for p in padding)
+    framed = F.pad(leaves["x"], (left, right, top, bottom))
+    y = F.conv2d(framed, leaves["weight"], leaves["bias"], stride, 0, dilation, groups)
+    return gradients(y, dy, **leaves)
+
+
+def max_pool2d(*, x, dy, **window):
+    x = leaf(x)
+    return gradients(F.max_pool2d(x, **window), dy, x=x)
+
+
+def avg_pool2d(*, x, dy, **window):
+    x = leaf(x)
+    return gradients(F.avg_pool2d(x, **window), dy, x=x)
+
+
+def adaptive_avg_pool2d(*, x, dy, output_size):
+    x = leaf(x)
+    return gradients(F.adaptive_avg_pool2d(x, output_size), dy, x=x)
+
+
+def batch_norm(x, weight, bias, running_mean, running_var, dy, momentum, eps, training):
+    leaves = {"x": leaf(x), "weight": leaf(weight), "bias": leaf(bias)}
+    running = {"running_mean": running_mean, "running_var": running_var}
+    running = {name: None if v is None else torch.tensor(v) for name, v in running.items()}
+    y = F.batch_norm(
+        leaves["x"],
+        *running.values(),
+        leaves["weight"],
+        leaves["bias"],
+        training=training,
+        momentum=momentum,
+        eps=eps,
+    )
+    results = gradients(y, dy, **leaves)
+    return results | {name: v for name, v in running.items() if v is not None and training}
+
+
+def batch_norm_train(**inputs):
+    return batch_norm(**inputs, training=True)
+
+
+def batch_norm_eval(**inputs):
+    return batch_norm(**inputs, training=False)
+
+
+def linear(*, x, weight, bias, dy):
+    leaves = {"x": leaf(x), "weight": leaf(weight), "bias": leaf(bias)}
+    return gradients(F.linear(leaves["x"], leaves["weight"], leaves["bias"]), dy, **leaves)
+
+
+def pointwise(function):
+    def run(*, x, dy, **options):
+        x = leaf(x)
+        return gradients(function(x, **options), dy, x=x)
+
+    return run
+
+
+relu, leaky_relu = pointwise(F.relu), pointwise(F.leaky_relu)
+sigmoid, tanh = pointwise(torch.sigmoid), pointwise(torch.tanh)
+
+
+def add(*, a, b, dy):
+    leaves = {"a": leaf(a), "b": leaf(b)}
+    return gradients(leaves["a"] + leaves["b"], dy, **leaves)
+
+
+def cross_entropy(*, x, target, weight, dy, **options):
+    x = leaf(x)
+    weight = None if weight is None else torch.tensor(weight)
+    return gradients(F.cross_entropy(x, torch.tensor(target), weight, **options), dy, x=x)
+
+
+def stepped(optimizer, params, grads):
+    for step in grads:
+        for param, g in zip(params, step):
+            param.grad = torch.tensor(g)
+        optimizer.step()
+
+
+def sgd(*, params, grads, buffers, **options):
+    params = [leaf(p) for p in params]
+    optimizer = torch.optim.SGD(params, **options)
+    stepped(optimizer, params, grads)
+    results = {f"params[{i}]": p for i, p in enumerate(params)}
+    if buffers:
+        results |= {f"buffers[{i}]": optimizer.state[p]["momentum_buffer"] for i, p in enumerate(params)}
+    return results
+
+
+def adaptive_moments(optimizer_type):
+    def run(*, params, grads, exp_avgs, exp_avg_sqs, first_step, beta1, beta2, weight_decay=0.0, **options):
+        params = [leaf(p) for p in params]
+        optimizer = optimizer_type(params, betas=(beta1, beta2), weight_decay=weight_decay, **options)
+        for p, m, v in zip(params, exp_avgs, exp_avg_sqs):
+            moments = {"exp_avg": torch.tensor(m), "exp_avg_sq": torch.tensor(v)}
+            optimizer.state[p] = {"step": torch.tensor(float(first_step - 1)), **moments}
+        stepped(optimizer, params, grads)
+        return {f"params[{i}]": p for i, p in enumerate(params)} | {
+            f"{name}s[{i}]": optimizer.state[p][name]
+            for name in ("exp_avg", "exp_avg_sq")
+            for i, p in enumerate(params)
+        }
+
+    return run
+
+
+adam, adamw = adaptive_moments(torch.optim.Adam), adaptive_moments(torch.optim.AdamW)
+
+RUNS = [
+    pytest.param(op, case, id=f"{op.name}-{case.name}")
+    for op in OPS
+    if op.name != "dropout"  # its random numbers are our own
+    for case in op.suite.cases
+    if (op.name, case.name) not in MISSING
+]
+
+
+@pytest.mark.parametrize(("op", "case"), RUNS)
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_same_numbers(op, case):
+    got = op.suite.run(reference, **case.make(np.random.default_rng(0)))
+    want = globals()[op.name](**case.make(np.random.default_rng(0)))
+    names = OTHERWISE.get((op.name, case.name), set(got) - NOT_IN_TORCH)
+    absent = {f"d{name}" for name in op.suite.gradients} - set(want)  # of inputs that are None
+    for name in names - absent:
+        # Deviations from a mean of 1e3 keep 11 digits in float64 too.
+        loose = "large_mean" in case.name
+        np.testing.assert_allclose(
+            got[name],
+            want[name].detach().numpy(),
+            rtol=1e-7 if loose else 1e-11,
+            atol=1e-6 if loose else 1e-11,
+            err_msg=name,
+        )
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize("kernel", [(2, 2), (4, 3), (1, 5), (3, 2)])
+@pytest.mark.parametrize("dilation", [(1, 1), (2, 3)])
+def test_same_padding_puts_the_odd_pixel_behind(kernel, dilation):
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((2, 3, 9, 8)), rng.standard_normal((4, 3, *kernel))
+    total = [d * (k - 1) for d, k in zip(dilation, kernel)]
+    padding = tuple((t // 2, t - t // 2) for t in total)
+    got = reference.conv2d(x, weight, padding=padding, dilation=dilation)
+    want = F.conv2d(torch.tensor(x), torch.tensor(weight), padding="same", dilation=dilation)
+    np.testing.assert_allclose(got, want.numpy(), atol=1e-12)
+
+
+def test_indices_name_the_pixels_that_torch_names():
+    x = np.random.default_rng(0).standard_normal((2, 3, 11, 9))
+    window = {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 1), "dilation": (2, 1)}
+    _, indices = reference.max_pool2d(x, **window)
+    _, flat = F.max_pool2d(torch.tensor(x), **window, return_indices=True)
+    p, q = np.indices(indices.shape[2:])
+    row = p * 2 - 1 + indices // 2 * 2
+    column = q - 1 + indices % 2
+    np.testing.assert_array_equal(row * 9 + column, flat.numpy())
