@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 from numba import njit
 from numba.extending import overload
 
 from .simd import L
 
 BLOCK = 4096  # two or three such blocks stay in L1, so a job's setup is lost in its work
+FULL = np.int64(L)  # the lanes of a whole vector; a literal would have Numba compile the body a second time
 
 
 def blocks(n: int) -> int:
@@ -39,7 +41,7 @@ def each_vector(body: Callable) -> Callable:
         def implementation(a, first, last):
             stop = min(last * BLOCK, a.n)
             for i in range(first * BLOCK, stop - L + 1, L):
-                body(a, i, L)
+                body(a, i, FULL)
             if stop % L:
                 body(a, stop - stop % L, stop % L)
         return implementation

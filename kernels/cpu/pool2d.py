@@ -22,6 +22,7 @@ from numba import njit
 from numba.extending import overload
 
 from ..shapes import pool_output_size
+from ._blocks import FULL
 from ._driver import INT, PTR, job, share
 from ._layout import channels_last, deliver, empty_image
 from .simd import (
@@ -123,7 +124,7 @@ def _each_vector(body: Callable) -> Callable:
                 for j in range(a.width):
                     pixel = (row * a.width + j) * a.channels
                     for c in range(0, a.channels - L + 1, L):
-                        body(a, pixel + c, image, i, j, c, L)
+                        body(a, pixel + c, image, i, j, c, FULL)
                     if tail:
                         c = a.channels - tail
                         body(a, pixel + c, image, i, j, c, tail)
