@@ -19,6 +19,7 @@ from ._philox import COUNTERS, philox
 from .simd import L, isplat, vbelow, vload_n, vselect, vstore_n
 
 _DRAWS = 4 * COUNTERS  # elements that share the words of COUNTERS counters
+_ALL = np.int64(_DRAWS)  # as `_blocks.FULL`
 
 
 @njit
@@ -37,7 +38,7 @@ def _draw(a, block, n):
 def _dropout_blocks(first, last, thread, a):
     stop = min(last * BLOCK, a.n)
     for block in range(first * (BLOCK // _DRAWS), stop // _DRAWS):
-        _draw(a, block, _DRAWS)
+        _draw(a, block, _ALL)
     if stop % _DRAWS:
         _draw(a, stop // _DRAWS, stop % _DRAWS)
 
