@@ -31,11 +31,6 @@ _TRANSFORM_FLOATS = 110_000  # V of a block of tiles: with M it fills a 1 MB L2,
 _ALL_TAPS = tuple(range(9))
 
 
-def fits(channels: int, filters: int) -> bool:
-    """Transforms work on whole vectors of channels on both sides."""
-    return channels % L == 0 and filters % L == 0
-
-
 @njit
 def patch(table, x, tile, h, w, c, tiles_h, tiles_w, m, size, top, left, zeros):
     """table[size][size] = addresses of the pixels of a tile's patch; `zeros` outside the image."""

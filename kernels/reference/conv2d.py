@@ -7,7 +7,8 @@ with x zero outside the image (cross-correlation, as everywhere in deep learning
 and filters fall into G groups and filter k sees only its group's channels: c' = (k div (K/G))·(C/G) + c.
 
 Shapes: x (N, C, H, W), weight (K, C/G, R, S), bias (K,), y (N, K, P, Q); P and Q as in
-`shapes.conv_output_size`. `padding` has one entry per axis, an int or (before, after).
+`shapes.conv_output_size`. `padding` has one entry per axis, an int or (before, after). `precision` ("highest",
+"high", "medium") says how much accuracy a backend may give up for speed; here nothing depends on it.
 
 For one tap (r, s) the sum over c is a matrix product between weight[:, :, r, s] and the pixels that the tap
 meets. The gradients follow tap by tap from the chain rule: y depends on x through the tap's matrix W, so
@@ -15,6 +16,9 @@ dx gets Wᵀ dy at those pixels, and W gets dy times the pixels, summed over ima
 
 Sources: Dumoulin and Visin (2016), arXiv:1603.07285 (arithmetic); LeCun et al. (1998), Gradient-based
 learning applied to document recognition (gradients); torch.nn.functional.conv2d (conventions).
+
+`precision` ("highest", "high", "medium") lets the other backends trade rounding error for speed; here every sum
+is in the dtype of its inputs.
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ def conv2d(
     padding: Padding = (0, 0),
     dilation: Pair = (1, 1),
     groups: int = 1,
+    precision: str = "highest",
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """y = x ⋆ weight + bias, the formula above: (N, C, H, W), (K, C/G, R, S), (K,) → (N, K, P, Q)."""
@@ -61,6 +66,7 @@ def conv2d_dgrad(
     padding: Padding = (0, 0),
     dilation: Pair = (1, 1),
     groups: int = 1,
+    precision: str = "highest",
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """The gradient to the input: every tap sends weight[:, :, r, s]ᵀ dy back to the pixels that it met.
@@ -85,6 +91,7 @@ def conv2d_wgrad(
     padding: Padding = (0, 0),
     dilation: Pair = (1, 1),
     groups: int = 1,
+    precision: str = "highest",
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """The gradient to the weight: dweight[:, :, r, s] = Σ over images and positions of dy · pixelsᵀ.

@@ -83,7 +83,13 @@ class Conv2d(Module):
         elif padding == "same":
             spans = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size)]
             padding = tuple((span // 2, span - span // 2) for span in spans)
-        return {"stride": self.stride, "padding": padding, "dilation": self.dilation, "groups": self.groups}
+        return {
+            "stride": self.stride,
+            "padding": padding,
+            "dilation": self.dilation,
+            "groups": self.groups,
+            "precision": backend.get_precision(),
+        }
 
     def forward(self, x: Any) -> Any:
         """Return the convolution of `x` with the weight, plus the bias."""

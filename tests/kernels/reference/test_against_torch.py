@@ -26,7 +26,7 @@ def gradients(y, dy, **leaves):
     return {"y": y, **{f"d{name}": x.grad for name, x in leaves.items() if x is not None}}
 
 
-def conv2d(*, x, weight, bias, dy, stride, padding, dilation, groups):
+def conv2d(*, x, weight, bias, dy, stride, padding, dilation, groups, **_):
     leaves = {"x": leaf(x), "weight": leaf(weight), "bias": leaf(bias)}
     (top, bottom), (left, right) = (p if isinstance(p, tuple) else (p, p) for p in padding)
     framed = F.pad(leaves["x"], (left, right, top, bottom))
