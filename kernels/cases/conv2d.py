@@ -56,7 +56,7 @@ def _run(k, *, x, weight, bias, dy, **window):
     }
 
 
-def _terms(*, x, weight, bias, dy, groups, precision, **_):
+def _terms(*, x, weight, bias, dy, groups, precision="highest", **_):
     pixels, taps, growth = dy.size // dy.shape[1], math.prod(weight.shape[2:]), _GROWTH[precision]
     return {
         "y": Terms(weight[0].size + 1, growth * max(rms(x) * rms(weight), rms(bias))),
