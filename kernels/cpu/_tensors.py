@@ -1,0 +1,83 @@
+"""How optimisers walk many tensors in one call: blocks of BLOCK floats, numbered through all parameters of a model.
+
+    @each_tensor_vector
+    def _descend(a, tensors, i, n):                        # one vector at offset i, of which n lanes count
+        p, g, _, _ = tensors                               # addresses: the parameter, the gradient, two states
+        vstore_n(p, i, vload_n(p, i, n) - a.lr * vload_n(g, i, n), n)
+
+    @job(table=PTR, count=INT, lr=FLOAT)
+    def _descend_blocks(first, last, thread, a):
+        _descend(a, first, last)
+
+    table, blocks, floats = tensor_table(params, grads)
+    _descend_blocks(blocks, threads=share(floats), table=table, count=len(params), lr=0.1)
+
+The table is made anew at every call, since gradients are new arrays at every step. To ask NumPy for 600 addresses takes
+half a millisecond; the kernel reads them from the arrays' objects instead, where they stand right behind CPython's
+object header (`PyArrayObject_fields` in NumPy's C interface).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numba import njit
+from numba.extending import overload
+
+from ._blocks import BLOCK
+from .simd import L, lload
+
+_HEADER = object.__basicsize__
+_COLUMNS = 6  # of the table: the tensor's first block, its size, four objects
+
+
+def tensor_table(*lists: Sequence[np.ndarray]) -> tuple[np.ndarray, int, int]:
+    """The table for up to four lists of C-contiguous arrays, list by list of the same shapes; its blocks; its floats.
+
+    The table holds no reference: the arrays must outlive the call.
+    """
+    count = len(lists[0])
+    table = np.zeros((_COLUMNS, count + 1), np.int64)
+    sizes = table[1, :count]
+    sizes[:] = [x.size for x in lists[0]]
+    np.cumsum(-(-sizes // BLOCK), out=table[0, 1:])
+    for row, arrays in zip(table[2:], lists):
+        row[:count] = np.fromiter(map(id, arrays), np.int64, count)
+    return table, int(table[0, count]), int(sizes.sum())
+
+
+@njit
+def _data(table, count, column, tensor):
+    """Address of the memory of an array in the table, 0 if there is no such array."""
+    thing = lload(table, column * (count + 1) + tensor)
+    return lload(thing + _HEADER, 0) if thing else 0
+
+
+def each_tensor_vector(body: Callable) -> Callable:
+    """Decorator: body(a, tensors, i, n) becomes loop(a, first, last) for use in a job with `table` and `count`.
+
+    `tensors` are the four addresses; n < L only in the last vector of a tensor.
+    """
+    body = njit(body)
+
+    def loop(a, first, last):
+        raise TypeError("for use inside compiled kernels only")
+
+    @overload(loop)
+    def _(a, first, last):
+        def implementation(a, first, last):
+            tensor = 0
+            for block in range(first, last):
+                while lload(a.table, tensor + 1) <= block:
+                    tensor += 1
+                tensors = (_data(a.table, a.count, 2, tensor), _data(a.table, a.count, 3, tensor),
+                           _data(a.table, a.count, 4, tensor), _data(a.table, a.count, 5, tensor))
+                start = (block - lload(a.table, tensor)) * BLOCK
+                stop = min(start + BLOCK, lload(a.table, a.count + 1 + tensor))
+                for i in range(start, stop - L + 1, L):
+                    body(a, tensors, i, L)
+                if stop % L:
+                    body(a, tensors, stop - stop % L, stop % L)
+        return implementation
+    return loop

@@ -1,0 +1,63 @@
+"""Stochastic gradient descent, float32: one call updates all parameters of a model.
+
+Every array is read once and written once: 12 bytes a parameter, 20 with momentum. The formulas are those of
+`kernels/reference/sgd.py`; coefficients are computed in float64 and used in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ._driver import FLOAT, INT, PTR, job, share
+from ._tensors import each_tensor_vector, tensor_table
+from .simd import vfma, vload_n, vsplat, vstore_n
+
+
+@each_tensor_vector
+def _sgd(a, tensors, i, n):
+    param, grad, buffer, _ = tensors
+    p = vload_n(param, i, n)
+    g = a.sign * vload_n(grad, i, n)
+    if a.weight_decay:
+        g = vfma(p, vsplat(a.weight_decay), g)
+    if buffer:
+        b = g if a.first else vfma(vload_n(buffer, i, n), vsplat(a.momentum), a.gain * g)
+        vstore_n(buffer, i, b, n)
+        g = vfma(b, vsplat(a.momentum), g) if a.nesterov else b
+    vstore_n(param, i, p - a.lr * g, n)
+
+
+@job(table=PTR, count=INT, lr=FLOAT, momentum=FLOAT, gain=FLOAT, weight_decay=FLOAT, sign=FLOAT, nesterov=INT,
+     first=INT)
+def _sgd_blocks(first, last, thread, a):
+    _sgd(a, first, last)
+
+
+def sgd(
+    params: Sequence[np.ndarray],
+    grads: Sequence[np.ndarray],
+    buffers: Sequence[np.ndarray] | None,
+    *,
+    lr: float,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+    maximize: bool = False,
+    first: bool = False,
+) -> None:
+    """One step for all parameters, in place; all arrays C-contiguous, grads[i] and buffers[i] shaped like params[i].
+
+        g ← ±g + weight_decay · θ
+        b ← momentum · b + (1 - dampening) · g          b ← g at the `first` step
+        g ← g + momentum · b if nesterov, else b
+        θ ← θ - lr · g
+
+    `buffers` is None when momentum is 0; then the two middle lines fall away.
+    """
+    table, blocks, floats = tensor_table(params, grads, *([] if buffers is None else [buffers]))
+    _sgd_blocks(blocks, threads=share(floats), table=table, count=len(params), lr=lr, momentum=momentum,
+                gain=1 - dampening, weight_decay=weight_decay, sign=-1.0 if maximize else 1.0, nesterov=nesterov,
+                first=first)
