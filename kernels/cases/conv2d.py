@@ -66,10 +66,14 @@ def _run(k, *, x, weight, bias, dy, **window):
     }
 
 
-def _terms(*, x, weight, bias, dy, groups, precision, **_):
-    """Below "highest", F(4 x 4, 3 x 3) may add 36 products per tile that are ten times a term of the direct sum."""
+def _terms(*, x, weight, bias, dy, stride, dilation, groups, precision, **_):
+    """Winograd's algorithm, where it may run, sums the products of a tile instead of a window's terms: the 16 of
+    F(2 x 2) are no larger than those; below "highest", the 36 of F(4 x 4) may be ten times as large.
+    """
     pixels, taps = dy.size // dy.shape[1], math.prod(weight.shape[2:])
-    growth, more = (1, 0) if precision == "highest" else (10, 36)
+    growth, more = 1, 0
+    if (*weight.shape[2:], *stride, *dilation, groups) == (3, 3, 1, 1, 1, 1, 1):
+        growth, more = (1, 16) if precision == "highest" else (10, 36)
     return {
         "y": Terms(weight[0].size + 1 + more, growth * max(rms(x) * rms(weight), rms(bias))),
         "dx": Terms(len(weight) // groups * taps + more, growth * rms(dy) * rms(weight)),

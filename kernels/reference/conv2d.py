@@ -16,9 +16,6 @@ dx gets Wᵀ dy at those pixels, and W gets dy times the pixels, summed over ima
 
 Sources: Dumoulin and Visin (2016), arXiv:1603.07285 (arithmetic); LeCun et al. (1998), Gradient-based
 learning applied to document recognition (gradients); torch.nn.functional.conv2d (conventions).
-
-`precision` ("highest", "high", "medium") lets the other backends trade rounding error for speed; here every sum
-is in the dtype of its inputs.
 """
 
 from __future__ import annotations

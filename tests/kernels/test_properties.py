@@ -21,6 +21,7 @@ quick = settings(max_examples=60, deadline=None, derandomize=True, database=None
 layouts = st.sampled_from(LAYOUTS)
 pairs = lambda low, high: st.tuples(st.integers(low, high), st.integers(low, high))  # noqa: E731
 sizes = pairs(1, 13)
+precisions = st.sampled_from(["highest", "high"])
 channels = st.one_of(st.integers(1, 20), st.sampled_from([31, 32, 33, 48, 64, 65]))
 
 
@@ -44,18 +45,34 @@ def convolutions(draw):
     padding = draw(st.tuples(pairs(0, 3), pairs(0, 3)))
     reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel)]
     size = [max(s, r - sum(p)) for s, r, p in zip(draw(sizes), reach, padding)]
-    window = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     x = (draw(st.integers(1, 3)), groups * per_group, *size)
     weight = (groups * filters, per_group, *kernel)
-    bias = draw(st.booleans())
+    window = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return convolution(x, weight, window, bias=draw(st.booleans()), precision=draw(precisions))
 
+
+@st.composite
+def convolutions_3x3(draw):
+    """Those that Winograd's algorithm may take: stride 1, whole vectors of channels."""
+    padding = draw(st.tuples(pairs(0, 2), pairs(0, 2)))
+    size = [max(s, 3 - sum(p)) for s, p in zip(draw(pairs(1, 19)), padding)]
+    whole = st.sampled_from([16, 32, 48])
+    channels, filters = draw(whole), draw(whole)
+    window = {"stride": (1, 1), "padding": padding, "dilation": (1, 1), "groups": 1}
+    x, weight = (draw(st.integers(1, 3)), channels, *size), (filters, channels, 3, 3)
+    return convolution(x, weight, window, bias=draw(st.booleans()), precision=draw(precisions))
+
+
+def convolution(x, weight, window, bias, precision):
     def make(rng):
-        count = map(conv_output_size, size, kernel, stride, padding, dilation)
+        axes = zip(x[2:], weight[2:], window["stride"], window["padding"], window["dilation"])
+        count = (conv_output_size(*axis) for axis in axes)
         return {
             "x": normal(rng, *x),
             "weight": normal(rng, *weight),
             "bias": normal(rng, weight[0]) if bias else None,
             "dy": normal(rng, x[0], weight[0], *count),
+            "precision": precision,
             **window,
         }
 
@@ -65,6 +82,12 @@ def convolutions(draw):
 @quick
 @given(convolutions(), layouts)
 def test_conv2d(make, layout):
+    check("conv2d", make, layout)
+
+
+@quick
+@given(convolutions_3x3(), layouts)
+def test_conv2d_3x3(make, layout):
     check("conv2d", make, layout)
 
 
