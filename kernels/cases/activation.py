@@ -13,27 +13,10 @@ def _away_from_zero(rng, shape):
 
 def _special(rng, shape):
     """Zeros of both signs, subnormals, the ends of exp's range in float32, infinities, NaN."""
-    sizes = [
-        0,
-        1e-45,
-        1e-40,
-        1.2e-38,
-        1e-20,
-        1e-8,
-        1e-3,
-        0.3,
-        0.625,
-        5,
-        9,
-        17,
-        88,
-        89,
-        104,
-        1e4,
-        3e38,
-        np.inf,
-    ]
-    return rng.choice([*sizes, *np.negative(sizes), np.nan], shape)
+    small = [0, 1e-45, 1e-40, 1.2e-38, 1e-20, 1e-8, 1e-3, 0.3, 0.625]
+    large = [5, 9, 17, 88, 89, 104, 1e4, 3e38, np.inf]
+    sizes = np.array(small + large)
+    return rng.choice([*sizes, *-sizes, np.nan], shape)
 
 
 def _case(name, shape, *, values=_away_from_zero, **options):
