@@ -19,9 +19,9 @@ def _special(rng, shape):
     return rng.choice([*sizes, *-sizes, np.nan], shape)
 
 
-def _case(name, shape, *, values=_away_from_zero, **options):
+def _case(name, shape, *, values=_away_from_zero, slopes=normal, **options):
     def make(rng):
-        return {"x": values(rng, shape), "dy": normal(rng, shape), **options}
+        return {"x": values(rng, shape), "dy": slopes(rng, shape), **options}
 
     return Case(name, make, smooth=values is _away_from_zero)
 
@@ -89,7 +89,7 @@ def _run_tanh(k, *, x, dy):
 
 
 relu = Suite(
-    cases=_shapes(),
+    cases=(*_shapes(), _case("special_dy", (3, 4, 11, 13), values=_special, slopes=_special)),
     run=_run_relu,
     terms=_exact,
     gradients=("x",),
@@ -100,6 +100,7 @@ relu = Suite(
 leaky_relu = Suite(
     cases=(
         *_shapes(negative_slope=0.01),
+        _case("special_dy", (3, 4, 11, 13), values=_special, slopes=_special, negative_slope=0.01),
         _case("slope_0", (2, 3, 5, 7), negative_slope=0.0),
         _case("slope_negative", (2, 3, 5, 7), negative_slope=-0.5),
         _case("slope_2", (17, 33), negative_slope=2.0),

@@ -77,7 +77,7 @@ def _suite(name):
             _case("zero_gradient", values=_zero),
             _case("late", first_step=100_000),
             _case("everything", weight_decay=0.1, maximize=True, lr=0.1, eps=1e-6, first_step=7),
-            _case("large", ((100_003,), (7,), (300, 171)), 2, weight_decay=1e-2),
+            _case("large", ((100_003,), (7,), (300, 171)), 2),
         ),
         run=_run(name),
         terms=_terms,

@@ -29,6 +29,13 @@ def _some_large_means(rng, shape):
     return x
 
 
+def _one_nan(rng, shape):
+    """One NaN makes all of its channel NaN, and nothing else."""
+    x = _normal(rng, shape)
+    x[-1, 1, ...].flat[-1] = np.nan
+    return x
+
+
 def _constant(rng, shape):
     """No variance at all, in all channels but the first."""
     x = np.full(shape, 7.0)
@@ -146,6 +153,7 @@ batch_norm_train = Suite(
         _case("momentum_0", (2, 6, 5, 4), momentum=0.0),
         _case("momentum_1", (2, 6, 5, 4), momentum=1.0),
         _case("momentum_negative", (2, 6, 5, 4), momentum=-0.5),
+        _case("nan", (3, 19, 4, 4), values=_one_nan, smooth=False),
         _case("constant", (3, 5, 4, 4), values=_constant, smooth=False),
     ),
     run=_run_train,

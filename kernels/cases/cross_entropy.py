@@ -19,6 +19,15 @@ def _equal(rng, shape):
     return np.full(shape, 3.0)
 
 
+def _not_finite(rng, shape):
+    """Some rows with a NaN, some with +inf, some of nothing but -inf: their loss is NaN."""
+    x = normal(rng, shape)
+    x[::5, 3] = np.nan
+    x[1::5, 2] = np.inf
+    x[2::5] = -np.inf
+    return x
+
+
 def _case(
     name,
     rows,
@@ -121,6 +130,8 @@ cross_entropy = Suite(
         _case("huge", 23, 10, values=_huge, smooth=False),
         _case("huge_smoothing", 23, 10, values=_huge, label_smoothing=0.1, smooth=False),
         _case("equal", 5, 16, values=_equal),
+        _case("not_finite", 41, 7, values=_not_finite, ignored=0.4, reduction="none", smooth=False),
+        _case("not_finite_sum", 41, 7, values=_not_finite, reduction="sum", smooth=False),
         _case("masked", 11, 18, masked=True),
     ),
     run=_run,

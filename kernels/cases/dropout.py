@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ._suite import Case, Cost, Suite, Terms, normal
 
 
-def _case(name, shape, *, p=0.3, seed=5, call=2):
-    def make(rng):
-        dy = normal(rng, shape)
-        return {"x": normal(rng, shape), "dy": dy, "p": p, "seed": seed, "call": call}
+def _not_finite(rng, shape):
+    return rng.choice([1.0, np.nan, np.inf, -np.inf], shape)
 
-    return Case(name, make)
+
+def _case(name, shape, *, values=normal, p=0.3, seed=5, call=2):
+    def make(rng):
+        return {"x": values(rng, shape), "dy": normal(rng, shape), "p": p, "seed": seed, "call": call}
+
+    return Case(name, make, smooth=values is normal)
 
 
 def _run(k, *, x, dy, **draw):
@@ -37,6 +42,8 @@ dropout = Suite(
         _case("p_tiny", (17, 33), p=1e-12),
         _case("p_half", (2, 3, 5, 7), p=0.5),
         _case("p_1", (2, 3, 5, 7), p=1.0),
+        _case("not_finite", (2, 3, 5, 7), values=_not_finite),
+        _case("not_finite_p_1", (2, 3, 5, 7), values=_not_finite, p=1.0),
         _case("long_seed", (130,), seed=0xFEDCBA9876543210, call=3),
         _case("long_call", (130,), seed=7, call=0x123456789ABCDEF0),
     ),

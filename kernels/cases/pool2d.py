@@ -32,6 +32,12 @@ def _missed(rng, shape):
     return normal(rng, shape)
 
 
+def _not_finite(rng, shape):
+    return np.where(
+        rng.random(shape) < 0.05, rng.choice([np.nan, np.inf, -np.inf], shape), normal(rng, shape)
+    )
+
+
 def _nan(rng, shape):
     x = rng.choice([1.0, np.inf, -np.inf], shape)
     return np.where(rng.random(shape) < 0.2, np.nan, x)
@@ -113,6 +119,7 @@ def _avg(
     kernel_size,
     stride,
     *,
+    values=normal,
     padding=(0, 0),
     ceil_mode=False,
     count_include_pad=True,
@@ -120,7 +127,7 @@ def _avg(
 ):
     def make(rng):
         return {
-            "x": normal(rng, x),
+            "x": values(rng, x),
             "dy": normal(rng, _pooled(x, kernel_size, stride, padding, ceil_mode=ceil_mode)),
             "kernel_size": kernel_size,
             "stride": stride,
@@ -130,7 +137,7 @@ def _avg(
             "divisor_override": divisor_override,
         }
 
-    return Case(name, make)
+    return Case(name, make, smooth=values is normal)
 
 
 def _run_avg(k, *, x, dy, **window):
@@ -176,6 +183,7 @@ avg_pool2d = Suite(
         ),
         _avg("ceil_drops_last", (1, 2, 4, 5), (2, 2), (3, 3), padding=(1, 1), ceil_mode=True),
         _avg("divisor", (2, 5, 9, 7), (3, 3), (2, 2), padding=(1, 1), divisor_override=7),
+        _avg("not_finite", (2, 17, 9, 9), (3, 3), (2, 2), values=_not_finite, padding=(1, 1)),
         _avg("divisor_ceil", (2, 5, 8, 7), (3, 2), (2, 2), ceil_mode=True, divisor_override=1),
     ),
     run=_run_avg,
@@ -189,15 +197,15 @@ avg_pool2d = Suite(
 )
 
 
-def _adaptive(name, x, output_size):
+def _adaptive(name, x, output_size, *, values=normal):
     def make(rng):
         return {
-            "x": normal(rng, x),
+            "x": values(rng, x),
             "dy": normal(rng, (*x[:2], *output_size)),
             "output_size": output_size,
         }
 
-    return Case(name, make)
+    return Case(name, make, smooth=values is normal)
 
 
 def _run_adaptive(k, *, x, dy, output_size):
@@ -225,6 +233,7 @@ adaptive_avg_pool2d = Suite(
         _adaptive("same_size", (2, 5, 4, 6), (4, 6)),
         _adaptive("one_pixel", (2, 5, 1, 1), (3, 3)),
         _adaptive("large", (2, 3, 31, 37), (1, 1)),
+        _adaptive("not_finite", (2, 17, 9, 9), (4, 4), values=_not_finite),
     ),
     run=_run_adaptive,
     terms=lambda *, x, dy, **_: {"y": Terms(1, rms(x)), "dx": Terms(4, rms(dy))},

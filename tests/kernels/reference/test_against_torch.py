@@ -13,7 +13,10 @@ F = torch.nn.functional
 MISSING = {
     ("max_pool2d", "missed"),  # PyTorch's backward writes outside the image where a window misses it
 }
-OTHERWISE = {("max_pool2d", "nan"): {"y"}}  # PyTorch sends the gradient to the last NaN of a window
+OTHERWISE = {
+    ("max_pool2d", "nan"): {"y"},  # PyTorch sends the gradient to the last NaN of a window
+    ("cross_entropy", "not_finite"): {"y"},  # PyTorch's gradient of an ignored row of NaN is NaN, not 0
+}
 NOT_IN_TORCH = {"indices", "mean", "invstd", "lse"}
 
 
