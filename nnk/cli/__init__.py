@@ -29,7 +29,8 @@ class _Version(argparse.Action):
     def __call__(self, parser, namespace, values, option_string=None):
         import nnk
 
-        parser.exit(0, f"nnk {nnk.__version__}\n")
+        print(f"nnk {nnk.__version__}")
+        parser.exit()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -49,7 +49,7 @@ def _machine() -> Iterator[tuple[str, str]]:
     yield "system", platform.platform()
     name, features = _cpu()
     yield "cpu", f"{name}, {os.cpu_count()} cores"
-    yield "simd", f"{backend.kernels('cpu.simd').LANES} floats wide; {' '.join(f for f in FEATURES if f in features)}"
+    yield "simd", f"{backend.kernels('cpu.simd').L} floats wide; {' '.join(f for f in FEATURES if f in features)}"
     layer = driver.threading_layer()
     note = ": kernels of several Python threads wait for each other" if layer == "workqueue" else ""
     yield "threads", f"{nnk.get_num_threads()}, threading layer {layer}{note}"

@@ -107,8 +107,7 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(str(error)) from error
     except NonFiniteError as error:
         raise CommandError(f"{error}; a lower --lr may help", 1) from error
-    kept = [name for name in (files.MODEL, files.HISTORY, files.CURVES, files.CONFIG) if (out / name).exists()]
-    print(f"files   {out}: {', '.join(kept)}")
+    print(f"files   {out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
     print(f"test accuracy {accuracy:.4f}")
     return 0
 

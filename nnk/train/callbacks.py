@@ -7,7 +7,9 @@ import io
 import time
 from typing import TYPE_CHECKING
 
-from .files import CURVES, HISTORY, replacing, write_text
+from nnk.serialization import replacing
+
+from .files import CURVES, HISTORY, write_text
 
 if TYPE_CHECKING:
     from .trainer import Trainer

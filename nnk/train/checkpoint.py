@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from nnk.backend import asarray_on
-
-from .files import replacing
+from nnk.serialization import replacing
 
 KEY = "nnk.checkpoint"
 FORMAT = 1

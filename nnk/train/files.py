@@ -1,11 +1,10 @@
-"""The files of a run, and writing them so that a crash at any moment leaves the old file or the new one."""
+"""The files and folders of runs."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator
 from pathlib import Path
+
+from nnk.serialization import replacing
 
 CHECKPOINT = "checkpoint.safetensors"
 CONFIG = "config.json"
@@ -14,32 +13,8 @@ HISTORY = "history.csv"
 MODEL = "model.safetensors"
 
 
-@contextlib.contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; what is written there takes the place of ``path`` at the end.
-
-    The file is on the disk before its name changes, and the name before this returns. When the block raises,
-    ``path`` stays as it was.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    if hasattr(os, "O_DIRECTORY"):  # where a folder can be opened, it can be synced
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file in one piece."""
+    """Write a text file of which a crash leaves the old one or the new one, never a part."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 

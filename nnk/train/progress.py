@@ -25,29 +25,26 @@ class Progress(Callback):
 
     def __init__(self, stream: TextIO | None = None):
         self.stream = stream
-        self._bar = None
 
     def fit_start(self, trainer: Trainer) -> None:
         """Draw the empty bar, and listen for compilations."""
         self._out = self.stream or sys.stdout
-        if self._out.isatty():
-            self._bar = self._new_bar(trainer)
-        self._unseen = 0
+        self._bar = self._new_bar(trainer) if self._out.isatty() else None
+        self._unseen = 0  # samples that the bar does not know of yet
         self._drawn = 0.0
-        self._rate: float | None = None
-        self._compiling = False
+        self._told = False
+        self._compiled = False  # since the last batch
+        self._seconds = self._epochs = 0.0  # what is done, and in what time
+        self._last = time.perf_counter()
         self._new_epoch()
         backend.kernels("cpu._driver").listeners.append(self._on_compile)
 
     def batch_end(self, trainer: Trainer, samples: int) -> None:
         """Count, and now and then draw."""
-        now = time.perf_counter()
-        if self._first is None:
-            self._first = now  # the first batch of all may have waited for the compiler
-        else:
-            self._samples += samples
-            if now > self._first:
-                self._rate = self._samples / (now - self._first)
+        now, usual = self._lap()
+        if usual:
+            self._rate_samples += samples
+            self._rate_seconds += usual
         self._unseen += samples
         if self._bar is not None and now - self._drawn >= INTERVAL:
             self._draw(trainer)
@@ -55,14 +52,15 @@ class Progress(Callback):
 
     def epoch_end(self, trainer: Trainer) -> None:
         """Print the epoch's line."""
+        self._lap()
+        self._epochs += 1
         row = trainer.history[-1]
         fields = [_epoch(trainer.epoch, trainer.epochs)]
         fields += [_field(name, value) for name, value in row.items() if name not in ("epoch", "lr")]
-        if self._rate is not None:
-            fields.append(f"{self._rate:,.0f} images/s")
+        if self._rate_seconds:
+            fields.append(f"{self._rate_samples / self._rate_seconds:,.0f} images/s")
         if trainer.epoch < trainer.epochs:
-            seconds = (time.perf_counter() - self._begun) * (trainer.epochs - trainer.epoch)
-            fields.append(f"{_clock(seconds)} left")
+            fields.append(f"{_clock(self._seconds / self._epochs * (trainer.epochs - trainer.epoch))} left")
         self._print("   ".join(fields))
         if self._bar is not None:
             self._draw(trainer)
@@ -73,12 +71,17 @@ class Progress(Callback):
         backend.kernels("cpu._driver").listeners.remove(self._on_compile)
         if self._bar is not None:
             self._bar.close()
-            self._bar = None
+
+    def _lap(self) -> tuple[float, float]:
+        """Return the time, and the seconds since the last lap: 0 if kernels were compiled, which says nothing."""
+        now = time.perf_counter()
+        usual = 0.0 if self._compiled else now - self._last
+        self._seconds += usual
+        self._last, self._compiled = now, False
+        return now, usual
 
     def _new_epoch(self) -> None:
-        self._begun = time.perf_counter()
-        self._first: float | None = None
-        self._samples = 0
+        self._rate_samples, self._rate_seconds = 0, 0.0
 
     def _new_bar(self, trainer: Trainer):
         from tqdm import tqdm
@@ -109,8 +112,9 @@ class Progress(Callback):
         self._unseen = 0
 
     def _on_compile(self, kernel: str) -> None:
-        if not self._compiling:
-            self._compiling = True
+        self._compiled = True
+        if not self._told:
+            self._told = True
             self._print("compiling kernels for this machine: only the first run has to wait for this")
         if self._bar is not None:
             self._bar.set_description_str(f"compiling {kernel}")

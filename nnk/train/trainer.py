@@ -104,6 +104,7 @@ class Trainer:
         self.epochs = 0  # epochs to be done in all
         self.batches: int | None = None  # per epoch, where known
         self.samples: int | None = None  # per epoch, where known
+        self.lr: float | None = None  # of the last step, of the first group of parameters
         self.means = Means()
         self.history: list[dict[str, float]] = []
         self._saved: tuple[int, int] | None = None
@@ -112,7 +113,7 @@ class Trainer:
     def fit(self, train: Any, val: Any = None, epochs: int = 1, *, resume: bool = False) -> list[dict[str, float]]:
         """Train for ``epochs`` epochs and return the history, one dict per epoch.
 
-        A row holds epoch, lr (at its end), the mean loss and metrics over the training batches as they were
+        A row holds epoch, lr (of its last step), the mean loss and metrics over the training batches as they were
         seen, and with ``val`` the same over ``val`` as val_loss and so on.
 
         Args:
@@ -145,7 +146,8 @@ class Trainer:
             self.samples = min(len(train) * train.batch_size, len(train.dataset))
         if self.out is not None:
             self._claim()
-        with Interrupt() as self._interrupt:
+        # A number that is not finite ends the run with an error that says more than NumPy's warnings.
+        with Interrupt() as self._interrupt, np.errstate(over="ignore", invalid="ignore"):
             try:
                 self._call("fit_start")
                 while self.epoch < self.epochs:
@@ -186,6 +188,7 @@ class Trainer:
             "environment": environment(),
             "epoch": self.epoch,
             "batch": self.batch,
+            "lr": self.lr,
             "means": self.means.state_dict(),
             "history": self.history,
             "model": self.model.state_dict(),
@@ -212,17 +215,19 @@ class Trainer:
     def _step(self, x: Any, y: Any) -> None:
         self.optimizer.zero_grad()
         output = self.model(x)
-        loss = float(self.loss(output, y))
-        if not math.isfinite(loss):
-            raise NonFiniteError(self._explain(loss, x))
-        self.model.backward(self.loss.backward(), input_grad=False)
+        loss = self.loss(output, y)
+        value = float(loss)
+        if not math.isfinite(value):
+            raise NonFiniteError(self._explain(value, x))
+        self.model.backward(self.loss.backward(np.ones_like(loss)), input_grad=False)
         self.optimizer.step()
+        self.lr = self.optimizer.param_groups[0]["lr"]
         if self.scheduler is not None and self.scheduler_interval == "step":
             self.scheduler.step()
-        self.means.add(self._numbers(loss, output, y), len(x))
+        self.means.add(self._numbers(value, output, y), len(x))
 
     def _finish_epoch(self, val: DataLoader | Iterable | None) -> None:
-        row = {"epoch": self.epoch + 1, "lr": self.optimizer.param_groups[0]["lr"], **self.means.means()}
+        row = {"epoch": self.epoch + 1, "lr": self.lr, **self.means.means()}
         if val is not None:
             row |= {f"val_{name}": value for name, value in self.evaluate(val).items()}
         if self.scheduler is not None and self.scheduler_interval == "epoch":
@@ -285,7 +290,8 @@ class Trainer:
         self.optimizer.load_state_dict(tree["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(tree["scheduler"])
-        self.epoch, self.batch, self.history = tree["epoch"], tree["batch"], tree["history"]
+        self.epoch, self.batch, self.lr = tree["epoch"], tree["batch"], tree["lr"]
+        self.history = tree["history"]
         self.means.load_state_dict(tree["means"])
         random.set_state(tree["random"])
 

@@ -23,9 +23,9 @@ def own_folder(tmp_path, monkeypatch):
 @pytest.fixture
 def toy_data(monkeypatch):
     """The digits replaced by a few images that need no scikit-learn."""
-    rng = np.random.default_rng(0)
 
     def load():
+        rng = np.random.default_rng(0)
         return tuple(
             ArrayDataset(rng.normal(size=(n, 1, 8, 8)).astype(np.float32), np.arange(n) % 10) for n in (200, 50)
         )
@@ -34,7 +34,7 @@ def toy_data(monkeypatch):
 
 
 def nnk_command(*arguments):
-    """Run the command in this process: (exit code, the function to read its output with)."""
+    """Run the command in this process and return its exit code."""
     try:
         return nnk.cli.main(list(arguments))
     except SystemExit as exit:
@@ -56,7 +56,7 @@ def test_train_prints_the_accuracy_last_and_keeps_the_run(toy_data, capsys, tmp_
     assert nnk_command("train", *FAST) == 0
     output = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"test accuracy [01]\.\d{4}", output[-1])
-    assert output[-2].startswith(f"files   {os.path.join('runs', 'digits-1')}: model.safetensors, history.csv")
+    assert output[-2].startswith(f"files   {os.path.join('runs', 'digits-1')}: checkpoint.safetensors, config.json, ")
     assert (tmp_path / "runs" / "digits-1" / "model.safetensors").exists()
     assert nnk_command("train", *FAST) == 0
     again = capsys.readouterr().out.splitlines()
@@ -132,11 +132,11 @@ def test_a_missing_extra_is_named(capsys, monkeypatch):
 
 
 def test_a_rate_that_blows_up_ends_with_one_line(toy_data, capsys):
-    assert nnk_command("train", *FAST, "--optimizer", "sgd", "--lr", "1e30") == 1
+    assert nnk_command("train", *FAST, "--optimizer", "sgd", "--lr", "1e38") == 1
     err = capsys.readouterr().err
     assert re.search(r"error: the loss is (nan|inf|-inf) in epoch \d", err)
     assert "a lower --lr may help" in err
-    assert "Traceback" not in err
+    assert err.count("\n") == 1
 
 
 def test_ctrl_c_says_how_to_resume_and_the_run_ends_the_same(tmp_path):

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from safetensors.numpy import save_file
 
 from nnk.train import CheckpointError, new_run_dir, read_checkpoint, write_checkpoint
-from nnk.train.files import drop_leftovers, replacing, write_text
+from nnk.train.files import drop_leftovers
 
 FLOAT_BITS = st.floats(allow_nan=False) | st.just(float("inf"))
 LEAVES = (
@@ -151,19 +151,6 @@ def test_a_missing_file_says_so(tmp_path):
         read_checkpoint(tmp_path / "c")
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         read_checkpoint(tmp_path)
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    def write_half():
-        with replacing(tmp_path / "f") as temporary:
-            temporary.write_text("half")
-            raise ZeroDivisionError
-
-    write_text(tmp_path / "f", "old")
-    with pytest.raises(ZeroDivisionError):
-        write_half()
-    assert [path.name for path in tmp_path.iterdir()] == ["f"]
-    assert (tmp_path / "f").read_text() == "old"
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")

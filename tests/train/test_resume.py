@@ -255,7 +255,7 @@ def test_truncated_checkpoints_are_refused_and_left_alone(half, make_trainer, im
     [
         ({"lr": 0.02}, r"groups\.0\.\w*lr is 0\.02 here and 0\.01 in the run"),
         ({"seed": 2}, "seed is 2 here and 1 in the run"),
-        ({"scheduler": False}, "scheduler is null here and {.*} in the run"),
+        ({"scheduler": False}, "scheduler is null here and {.* in the run"),
         ({"scheduler_interval": "epoch"}, 'scheduler_interval is "epoch" here and "step" in the run'),
         ({"config": {"data": "other"}}, 'data is "other" here and null in the run'),
     ],
