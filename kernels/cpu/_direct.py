@@ -18,7 +18,7 @@ from ._driver import INT, PTR, get_num_threads, job
 from ._memory import workspace
 from ._pack import pack_backward, pack_forward
 from ._tile import NARROW, THREES, WIDE, dot_tile, tile_for
-from .simd import L, fload, fstore
+from .simd import L, fload, fstore, vload_n, vstore_n
 
 _KINDS = {WIDE: 0, THREES: 1, NARROW: 2}
 (_MR0, _NV0), (_MR1, _NV1), (_MR2, _NV2) = WIDE, THREES, NARROW
@@ -160,16 +160,25 @@ def forward_few(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: n
      padded_width=INT, out=PTR)
 def _pad_rows(first, last, thread, a):
     """A job is a row of the padded copy; x may have any strides."""
+    row = a.padded_width * a.channels
+    left = min(a.left * a.channels, row)
+    inner = max(0, min(a.width * a.channels, row - left))
     for j in range(first, last):
         h = j % a.padded_height - a.top
         source = a.x + 4 * (j // a.padded_height * a.sn + h * a.sh)
-        target = a.out + 4 * j * a.padded_width * a.channels
-        for p in range(a.padded_width):
-            w = p - a.left
-            inside = h >= 0 and h < a.height and w >= 0 and w < a.width
-            for c in range(a.channels):
-                value = fload(source, w * a.sw + c * a.sc) if inside else np.float32(0)
-                fstore(target, p * a.channels + c, value)
+        target = a.out + 4 * j * row
+        begin, end = (left, left + inner) if h >= 0 and h < a.height else (row, row)
+        for i in range(begin):
+            fstore(target, i, 0)
+        if a.sc == 1 and a.sw == a.channels:
+            for i in range(begin, end, L):
+                vstore_n(target, i, vload_n(source, i - left, end - i), end - i)
+        else:
+            for i in range(begin, end, a.channels):
+                for c in range(a.channels):
+                    fstore(target, i + c, fload(source, (i - left) // a.channels * a.sw + c * a.sc))
+        for i in range(end, row):
+            fstore(target, i, 0)
 
 
 def padded_copy(x: np.ndarray, size: tuple[int, int], before: tuple[int, int]) -> np.ndarray:

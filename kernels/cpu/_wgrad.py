@@ -23,10 +23,11 @@ from ._tile import outer_tile
 from .simd import L, fload, fstore, iload, vload, vload_n, vsplat, vstore, vtranspose
 
 # (MR, NV) by lanes, as in `_tile.TILES`; MR = 8 wastes nothing where channels come in multiples of 8.
-_WIDE, _THREES, _NARROW = {
-    16: ((8, 2), (8, 3), (16, 1)), 8: ((4, 2), (4, 3), (8, 1)), 4: ((4, 2), (4, 3), (8, 1))}[L]
-_KINDS = {_WIDE: 0, _THREES: 1, _NARROW: 2}
-(_MR0, _NV0), (_MR1, _NV1), (_MR2, _NV2) = _WIDE, _THREES, _NARROW
+# NINES is for patches of 3 x 3 filters, 9 or 27 floats.
+_WIDE, _THREES, _NARROW, _NINES = {
+    16: ((8, 2), (8, 3), (16, 1), (9, 2)), 8: ((4, 2), (4, 3), (8, 1), (3, 2)), 4: ((4, 2), (4, 3), (8, 1), (3, 2))}[L]
+_KINDS = {_WIDE: 0, _THREES: 1, _NARROW: 2, _NINES: 3}
+(_MR0, _NV0), (_MR1, _NV1), (_MR2, _NV2), (_MR3, _NV3) = _WIDE, _THREES, _NARROW, _NINES
 
 _CHUNK_PIXELS = 256  # an L-float panel of dy and an MR-float panel of x for so many pixels share a 32 KB L1
 _CHUNK_FLOATS = 130_000  # all panels of a chunk together: half a megabyte, in L2
@@ -52,17 +53,33 @@ def _pack_x(a, n0, images, row0, rows, group, target):
     for c in range(0, a.c_group, a.mr):
         panel = target + 4 * (c // a.mr) * a.x_panel
         for n in range(images):
-            source = a.x + 4 * (((n0 + n) * a.h + row0) * a.w * a.x_pixel + group * a.c_group + c)
-            for p in range(rows * a.w):
-                for i in range(0, a.mr, L):
-                    # The lanes above MR are overwritten by the next pixel; the panels end in as much slack.
-                    vstore(panel, p * a.mr + i, vload_n(source, p * a.x_pixel + i, a.c_group - c - i))
-            panel += 4 * rows * a.w * a.mr
+            for h in range(row0, row0 + rows):
+                source = a.x + 4 * ((n0 + n) * a.x_image + h * a.x_row + group * a.c_group + c)
+                for p in range(a.w):
+                    for i in range(0, a.mr, L):
+                        # The lanes above MR are overwritten by the next pixel; the panels end in as much slack.
+                        vstore(panel, p * a.mr + i, vload_n(source, p * a.x_column + i, a.c_group - c - i))
+                panel += 4 * a.w * a.mr
 
 
-@job(kind=INT, mr=INT, x=PTR, x_pixel=INT, h=INT, w=INT, dy=PTR, dy_pixel=INT, oh=INT, ow=INT, n=INT, shares=INT,
+@njit
+def _pack_patches(a, n0, images, row0, rows, target):
+    """[image][row][column][c_pad]: for each output pixel the input floats under the filter, its rows one run each."""
+    for n in range(images):
+        for h in range(row0, row0 + rows):
+            source = a.x + 4 * ((n0 + n) * a.x_image + h * a.x_row)
+            for p in range(a.w):
+                for r in range(a.patch_rows):
+                    for i in range(0, a.patch_run, L):
+                        # What is stored past a run is overwritten by the next, or falls on lanes nobody combines.
+                        vstore(target, r * a.patch_run + i, vload(source, p * a.x_column + r * a.patch_row + i))
+                target += 4 * a.c_pad
+
+
+@job(kind=INT, mr=INT, x=PTR, x_image=INT, x_row=INT, x_column=INT, h=INT, w=INT, patch_rows=INT, patch_row=INT,
+     patch_run=INT, dy=PTR, dy_pixel=INT, oh=INT, ow=INT, n=INT, shares=INT,
      stride_h=INT, stride_w=INT, r=INT, s=INT, tap_rows=PTR, tap_columns=PTR, c_group=INT, c_pad=INT, k_group=INT,
-     k_pad=INT, blocks=INT, width=INT, images=INT, band=INT, packed=INT, x_panels=PTR, x_panel=INT, x_panels_size=INT,
+     k_pad=INT, blocks=INT, width=INT, images=INT, band=INT, x_panels=PTR, x_panel=INT, x_panels_size=INT,
      d_panels=PTR, d_panel=INT, d_panels_size=INT, sums=PTR, sums_size=INT, vectors=INT)
 def _accumulate(first, last, thread, a):
     """A job is one share of the images by one block of `width` output channels of a group."""
@@ -88,12 +105,14 @@ def _accumulate(first, last, thread, a):
                 x1 = max(x0, min(a.h, (row1 - 1) * a.stride_h + iload(a.tap_rows, 3 * (a.r - 1)) + 1))
                 rows = x1 - x0
                 _pack_dy(a, n0, images, row0, row1 - row0, block, a.width, ds)
-                if a.packed:
-                    _pack_x(a, n0, images, x0, rows, group, xs)
-                    x, x_block, x_line, x_step = xs, rows * a.w * a.mr, a.w * a.mr, a.mr
+                if a.patch_rows:
+                    _pack_patches(a, n0, images, x0, rows, xs)
+                    x_step, block_step = a.c_pad, a.mr
                 else:
-                    x, x_block = a.x + 4 * (n0 * a.h + x0) * a.w * a.x_pixel, a.h * a.w * a.x_pixel
-                    x_line, x_step = a.w * a.x_pixel, a.x_pixel
+                    _pack_x(a, n0, images, x0, rows, group, xs)
+                    x_step, block_step = a.mr, a.x_panel
+                x_line = a.w * x_step
+                x_block = rows * x_line
                 for r in range(a.r):
                     oh0 = max(row0, iload(a.tap_rows, 3 * r + 1))
                     oh1 = min(row1, iload(a.tap_rows, 3 * r + 2))
@@ -102,14 +121,14 @@ def _accumulate(first, last, thread, a):
                         columns = iload(a.tap_columns, 3 * s + 2) - ow0
                         if oh0 >= oh1 or columns <= 0:
                             continue
-                        xp = x + 4 * ((oh0 * a.stride_h + iload(a.tap_rows, 3 * r) - x0) * x_line
+                        xp = xs + 4 * ((oh0 * a.stride_h + iload(a.tap_rows, 3 * r) - x0) * x_line
                                       + (ow0 * a.stride_w + iload(a.tap_columns, 3 * s)) * x_step)
                         dp = ds + 4 * ((oh0 - row0) * a.ow + ow0) * L
                         tap = sums + 4 * (r * a.s + s) * a.c_pad * a.k_pad
                         for k in range(0, a.width, a.vectors * L):
                             d = dp + 4 * (k // L) * a.d_panel
                             for c in range(0, a.c_pad, a.mr):
-                                xc = xp + 4 * (c // a.mr * a.x_panel if a.packed else c)
+                                xc = xp + 4 * (c // a.mr * block_step)
                                 target = tap + 4 * (c * a.k_pad + k)
                                 if a.kind == 0:
                                     outer_tile(_MR0, _NV0, images, oh1 - oh0, columns, xc, x_block,
@@ -119,8 +138,12 @@ def _accumulate(first, last, thread, a):
                                     outer_tile(_MR1, _NV1, images, oh1 - oh0, columns, xc, x_block,
                                                a.stride_h * x_line, a.stride_w * x_step, d, (row1 - row0) * a.ow * L,
                                                a.ow * L, L, a.d_panel, target, a.k_pad)
-                                else:
+                                elif a.kind == 2:
                                     outer_tile(_MR2, _NV2, images, oh1 - oh0, columns, xc, x_block,
+                                               a.stride_h * x_line, a.stride_w * x_step, d, (row1 - row0) * a.ow * L,
+                                               a.ow * L, L, a.d_panel, target, a.k_pad)
+                                else:
+                                    outer_tile(_MR3, _NV3, images, oh1 - oh0, columns, xc, x_block,
                                                a.stride_h * x_line, a.stride_w * x_step, d, (row1 - row0) * a.ow * L,
                                                a.ow * L, L, a.d_panel, target, a.k_pad)
 
@@ -170,43 +193,60 @@ def _rows(channels: int, taps: int, pad: int) -> np.ndarray:
 
 
 @functools.lru_cache(512)
-def _merged_rows(channels: int, height: int, width: int, pad: int) -> np.ndarray:
-    """Row [r][s * channels + channel] of the sums for each weight (channel, r, s)."""
+def _patch_rows(channels: int, height: int, width: int) -> np.ndarray:
+    """Row (r, s, channel) of the sums for each weight (channel, r, s) in memory order."""
     c, r, s = np.ogrid[:channels, :height, :width]
-    return np.ascontiguousarray((r * pad + s * channels + c).ravel(), np.int32)
+    return np.ascontiguousarray(((r * width + s) * channels + c).ravel(), np.int32)
 
 
 def weight_gradient(dy: np.ndarray, x: np.ndarray, dweight: np.ndarray, *, stride: tuple[int, int],
                     before: tuple[int, int], dilation: tuple[int, int], groups: int) -> None:
     """dweight of conv2d for channels-last dy, x."""
-    _, c, h, w = x.shape
     _, c_group, r, s = dweight.shape
     _, _, oh, ow = dy.shape
+    if (r, s) == (1, 1):  # only the pixels that a 1x1 filter meets: a view at stride 1
+        x = x[:, :, -before[0] % stride[0] :: stride[0], -before[1] % stride[1] :: stride[1]]
+        before, stride = tuple(-(-b // step) for b, step in zip(before, stride)), (1, 1)
+    h, w = x.shape[2:]
     rows = _taps(h, oh, r, stride[0], dilation[0], before[0])
     columns = _taps(w, ow, s, stride[1], dilation[1], before[1])
-    _run(dy, x, (h, w), c, dweight, stride, rows, columns, c_group, groups, packed=True)
+    image, _, row, column = (pitch // 4 for pitch in x.strides)
+    _run(dy, dweight, stride, rows, columns, c_group, groups, x=x, x_image=image, x_row=row, x_column=column, h=h, w=w,
+         patch_rows=0, patch_row=0, patch_run=0)
 
 
 def weight_gradient_few(dy: np.ndarray, x: np.ndarray, dweight: np.ndarray, *, stride: tuple[int, int],
                         before: tuple[int, int]) -> None:
-    """The same for a handful of input channels, no groups, no dilation, x of any strides: filter rows are runs."""
+    """The same for a handful of input channels, no groups, no dilation, x of any strides.
+
+    The floats under the filter, R * S * C of them, take the place of the channels of a 1x1 filter.
+    """
     c = x.shape[1]
     _, _, r, s = dweight.shape
     _, _, oh, ow = dy.shape
     size = ((oh - 1) * stride[0] + r, (ow - 1) * stride[1] + s)
-    padded = padded_copy(x, size, before)
-    _run(dy, padded, size, c, dweight, stride, _taps(size[0], oh, r, stride[0], 1, 0),
-         _taps(size[1] - s + 1, ow, 1, stride[1], 1, 0), s * c, 1, packed=False)
+    row = size[1] * c
+    _run(dy, dweight, (1, 1), _taps(oh, oh, 1, 1, 1, 0), _taps(ow, ow, 1, 1, 1, 0), r * s * c, 1,
+         x=padded_copy(x, size, before), x_image=size[0] * row, x_row=stride[0] * row, x_column=stride[1] * c, h=oh,
+         w=ow, patch_rows=r, patch_row=row, patch_run=s * c)
 
 
-def _run(dy: np.ndarray, x: np.ndarray, size: tuple[int, int], pixel: int, dweight: np.ndarray, stride: tuple[int, int],
-         rows: np.ndarray, columns: np.ndarray, channels: int, groups: int, packed: bool) -> None:
-    """dweight from x of `size` pixels of `pixel` floats, of which each tap uses `channels` a group."""
+def _tile(channels: int, filters: int, patches: bool) -> tuple[int, int]:
+    vectors = -(-filters // L)
+    if vectors == 1:
+        return _NARROW
+    if vectors % 3 == 0:
+        return _THREES
+    return min((_WIDE, _NINES) if patches else (_WIDE,), key=lambda tile: -(-channels // tile[0]) * tile[0])
+
+
+def _run(dy: np.ndarray, dweight: np.ndarray, stride: tuple[int, int], rows: np.ndarray, columns: np.ndarray,
+         channels: int, groups: int, *, h: int, w: int, patch_rows: int, **x: np.ndarray | int) -> None:
+    """dweight from images of h x w pixels, of which each tap uses `channels` floats a group."""
     n, k, oh, ow = dy.shape
     r, s = len(rows), len(columns)
     k_group = k // groups
-    vectors = -(-k_group // L)
-    tile = _NARROW if vectors == 1 else _THREES if vectors % 3 == 0 else _WIDE
+    tile = _tile(channels, k_group, bool(patch_rows))
     mr, lanes = tile[0], tile[1] * L
     c_pad, k_pad = -(-channels // mr) * mr, -(-k_group // lanes) * lanes
     threads = get_num_threads()
@@ -218,29 +258,28 @@ def _run(dy: np.ndarray, x: np.ndarray, size: tuple[int, int], pixel: int, dweig
     # A chunk: some rows of one image, or several small images.
     pixels = max(64, min(_CHUNK_PIXELS, _CHUNK_FLOATS // (c_pad + width)))
     images, band = (min(n, pixels // (oh * ow)), oh) if oh * ow <= pixels // 2 else (1, max(1, min(oh, pixels // ow)))
-    x_rows = min(size[0], (band - 1) * stride[0] + int(rows[-1, 0] - rows[0, 0]) + 1)
-    x_panel = images * x_rows * size[1] * mr if packed else 0
-    d_panel = images * band * ow * L
+    x_rows = min(h, (band - 1) * stride[0] + int(rows[-1, 0] - rows[0, 0]) + 1)
+    x_panel, d_panel = images * x_rows * w * mr, images * band * ow * L
     x_panels, d_panels = c_pad // mr * x_panel + L, width // L * d_panel
     workers = min(threads, shares * blocks)
     sums = workspace("wgrad sums", shares * sums_size)
     _accumulate(
-        shares * blocks, threads=workers, kind=_KINDS[tile], mr=mr, x=x, x_pixel=pixel, h=size[0], w=size[1], dy=dy,
-        dy_pixel=k, oh=oh, ow=ow, n=n, shares=shares, stride_h=stride[0], stride_w=stride[1], r=r, s=s, tap_rows=rows,
-        tap_columns=columns, c_group=channels, c_pad=c_pad, k_group=k_group, k_pad=k_pad, blocks=blocks, width=width,
-        images=images, band=band, packed=int(packed), x_panels=workspace("wgrad x", workers * x_panels),
-        x_panel=x_panel, x_panels_size=x_panels, d_panels=workspace("wgrad dy", workers * d_panels), d_panel=d_panel,
-        d_panels_size=d_panels, sums=sums, sums_size=sums_size, vectors=tile[1])
-    combine(sums, shares, sums_size, dweight, groups=groups, c_pad=c_pad, k_pad=k_pad, merged=not packed)
+        shares * blocks, threads=workers, kind=_KINDS[tile], mr=mr, h=h, w=w, dy=dy, dy_pixel=k, oh=oh, ow=ow, n=n,
+        shares=shares, stride_h=stride[0], stride_w=stride[1], r=r, s=s, tap_rows=rows, tap_columns=columns,
+        c_group=channels, c_pad=c_pad, k_group=k_group, k_pad=k_pad, blocks=blocks, width=width, images=images,
+        band=band, x_panels=workspace("wgrad x", workers * x_panels), x_panel=x_panel, x_panels_size=x_panels,
+        d_panels=workspace("wgrad dy", workers * d_panels), d_panel=d_panel, d_panels_size=d_panels, sums=sums,
+        sums_size=sums_size, vectors=tile[1], patch_rows=patch_rows, **x)
+    combine(sums, shares, sums_size, dweight, groups=groups, c_pad=c_pad, k_pad=k_pad, patches=bool(patch_rows))
 
 
 def combine(sums: np.ndarray, shares: int, sums_size: int, dweight: np.ndarray, *, groups: int, c_pad: int, k_pad: int,
-            merged: bool = False) -> None:
-    """dweight = sum over shares of sums [share][group][tap][c_pad][k_pad]; merged: [filter row][(column, channel)]."""
+            patches: bool = False) -> None:
+    """dweight = sum over shares of sums [share][group][tap][c_pad][k_pad]; patches: [share][(tap, channel)][k_pad]."""
     k, c, r, s = dweight.shape
     vectors = -(-(k // groups) // L)
     threads = share(dweight.size * shares)
     _combine(groups * vectors, threads=threads, sums=sums, shares=shares, sums_size=sums_size,
-             rows=_merged_rows(c, r, s, c_pad) if merged else _rows(c, r * s, c_pad), count=c * r * s,
-             group_rows=r * c_pad if merged else r * s * c_pad, k_group=k // groups, k_pad=k_pad, vectors=vectors,
+             rows=_patch_rows(c, r, s) if patches else _rows(c, r * s, c_pad), count=c * r * s,
+             group_rows=r * s * c_pad, k_group=k // groups, k_pad=k_pad, vectors=vectors,
              dweight=dweight, scratch=workspace("turn", threads * L * L))
