@@ -76,7 +76,7 @@ def vtanh(x):
     p = vfma(p, z, vsplat(-3.33332819422e-1))
     near = vfma(p * z, x, x)
     far = 1.0 - 2.0 / (vexp(a + a) + 1.0)
-    return vselect(a < 0.625, near, vcopysign(far, x))
+    return vcopysign(vselect(a < 0.625, near, far), x)  # so that -0 stays what it is
 
 
 @njit
