@@ -13,6 +13,7 @@ RUNS = [
     for case in op.suite.cases
     if case.smooth
     for name in op.suite.gradients
+    if case.make(np.random.default_rng(0))[name] is not None
 ]
 
 
@@ -28,8 +29,6 @@ def spread(x):
 def test_gradient_is_the_slope(op, case, name):
     inputs = case.make(np.random.default_rng(0))
     x, dy = inputs[name], inputs["dy"]
-    if x is None:
-        pytest.skip(f"{name} is None in this case")
     gradient = op.suite.run(reference, **inputs)[f"d{name}"]
     assert gradient.shape == x.shape
 
