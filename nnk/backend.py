@@ -71,9 +71,6 @@ def of(x: Any, *others: Any) -> ModuleType:
     Raises TypeError on a dtype that the backend does not take, on mixed dtypes and on mixed devices.
     """
     dtype = x.dtype
-    for other in others:
-        if other is not None and (other.dtype != dtype or type(other) is not type(x)):
-            raise TypeError(_mixed(x, other))
     on_host = type(x) is np.ndarray
     name = _thread.forced
     if name is None:
@@ -82,6 +79,9 @@ def of(x: Any, *others: Any) -> ModuleType:
         raise TypeError(f"the input is on {device_of(x)!r}, but use_backend({name!r}) is in force")
     if dtype != _FLOAT32 and (name != "reference" or dtype.kind != "f"):
         raise TypeError(_refused(dtype, name))
+    for other in others:
+        if other is not None and (other.dtype != dtype or type(other) is not type(x)):
+            raise TypeError(_mixed(x, other))
     return _loaded.get(name) or _load(name)
 
 

@@ -83,13 +83,12 @@ class CrossEntropyLoss(_Loss):
             raise ValueError("input has shape (), expected (C,), (N, C) or (N, C, d1, …)")
         classes = input.shape[min(input.ndim - 1, 1)]
         if input.ndim == 1:
-            fits, expected = target.shape in ((), (1,)), "()"
+            expected = ()
         else:
             expected = (input.shape[0], *input.shape[2:])
-            fits = target.shape == expected
         if target.dtype.kind not in "iu":
             raise TypeError(f"target has dtype {target.dtype}, expected class labels of an integer dtype")
-        if not fits:
+        if target.shape != expected:
             raise ValueError(f"target has shape {target.shape}, expected {expected} for the input {input.shape}")
         if self.weight is not None and self.weight.shape != (classes,):
             raise ValueError(f"weight has shape {self.weight.shape}, expected ({classes},), one for each class")

@@ -57,6 +57,9 @@ class Module:
         self.__dict__.update(training=True, _pending=[], _buffers={})
         return self
 
+    def __init__(self):
+        """Take no arguments, unless a subclass says otherwise."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "forward" in cls.__dict__:

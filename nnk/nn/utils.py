@@ -43,8 +43,9 @@ def clip_grad_norm_(
         raise RuntimeError(f"the norm of all gradients is {norm}, so they cannot be clipped to max_norm {max_norm}")
     scale = max_norm / (norm + 1e-6)
     if not scale >= 1:
-        for parameter in clipped:
-            parameter.grad = parameter.grad * parameter.grad.dtype.type(scale)
+        with np.errstate(invalid="ignore"):  # an infinite norm makes the infinite elements NaN, as in PyTorch
+            for parameter in clipped:
+                parameter.grad = parameter.grad * parameter.grad.dtype.type(scale)
     return np.asarray(norm, clipped[0].grad.dtype)
 
 

@@ -107,7 +107,7 @@ class MultiStepLR(LRScheduler):
     def get_lr(self) -> list[float]:
         """Return the rate of each group at step `last_epoch`."""
         count = self.milestones.get(self.last_epoch, 0)
-        return self._rates() if self._is_initial or not count else self._scaled(self.gamma**count)
+        return self._scaled(self.gamma**count) if count else self._rates()
 
 
 class ExponentialLR(LRScheduler):

@@ -1,0 +1,189 @@
+import copy
+import inspect
+import json
+
+import numpy as np
+import pytest
+
+from nnk import nn, optim
+from nnk.optim import lr_scheduler
+
+VARIANTS = [
+    ("StepLR", {"step_size": 3}),
+    ("StepLR", {"step_size": 4, "gamma": 0.5}),
+    ("MultiStepLR", {"milestones": [2, 5, 5, 11], "gamma": 0.3}),
+    ("ExponentialLR", {"gamma": 0.9}),
+    ("CosineAnnealingLR", {"T_max": 7}),
+    ("CosineAnnealingLR", {"T_max": 30, "eta_min": 1e-3}),
+    ("LinearLR", {}),
+    ("LinearLR", {"start_factor": 0.1, "end_factor": 0.5, "total_iters": 9}),
+    ("LinearLR", {"start_factor": 1.0, "end_factor": 0.0, "total_iters": 40}),
+    ("OneCycleLR", {"max_lr": 0.5, "total_steps": 30}),
+    ("OneCycleLR", {"max_lr": [0.5, 0.2], "epochs": 6, "steps_per_epoch": 5, "anneal_strategy": "linear"}),
+    ("OneCycleLR", {"max_lr": 0.5, "total_steps": 31, "three_phase": True, "pct_start": 0.4, "div_factor": 10.0}),
+    ("OneCycleLR", {"max_lr": 0.5, "total_steps": 30, "cycle_momentum": False, "final_div_factor": 10.0}),
+    ("OneCycleLR", {"max_lr": 0.5, "total_steps": 30, "base_momentum": [0.5, 0.6], "max_momentum": 0.9}),
+]
+
+
+def optimizer(name="SGD"):
+    parameters = [nn.Parameter(np.ones(2)) for _ in range(2)]
+    options = {"momentum": 0.8} if name == "SGD" else {}
+    groups = [{"params": [parameters[0]]}, {"params": [parameters[1]], "lr": 0.02}]
+    return getattr(optim, name)(groups, lr=0.1, **options)
+
+
+def torch_optimizer(name="SGD"):
+    torch = pytest.importorskip("torch")
+    parameters = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
+    options = {"momentum": 0.8} if name == "SGD" else {}
+    groups = [{"params": [parameters[0]]}, {"params": [parameters[1]], "lr": 0.02}]
+    return getattr(torch.optim, name)(groups, lr=0.1, **options)
+
+
+def numbers(optimizer):
+    return [
+        (group["lr"], group["betas"][0] if "betas" in group else group["momentum"]) for group in optimizer.param_groups
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of")
+@pytest.mark.parametrize("kind", ["SGD", "AdamW"])
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_as_in_torch(kind, name, options):
+    torch = pytest.importorskip("torch")
+    ours, theirs = optimizer(kind), torch_optimizer(kind)
+    our = getattr(lr_scheduler, name)(ours, **options)
+    their = getattr(torch.optim.lr_scheduler, name)(theirs, **options)
+    for _ in range(30):
+        np.testing.assert_allclose(numbers(ours), numbers(theirs), rtol=1e-12)
+        np.testing.assert_allclose(our.get_last_lr(), their.get_last_lr(), rtol=1e-12)
+        our.step()
+        their.step()
+    state, expected = our.state_dict(), their.state_dict()
+    assert state.keys() == expected.keys() - {"_get_lr_called_within_step"}
+    for key in ("base_lrs", "last_epoch", "_step_count"):
+        assert state[key] == expected[key]
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of")
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_torchs_state_loads(name, options):
+    torch = pytest.importorskip("torch")
+    theirs = torch_optimizer()
+    their = getattr(torch.optim.lr_scheduler, name)(theirs, **options)
+    for _ in range(7):
+        their.step()
+    ours = optimizer()
+    our = getattr(lr_scheduler, name)(ours, **options)
+    ours.load_state_dict(theirs.state_dict())
+    our.load_state_dict(their.state_dict())
+    for _ in range(20):
+        np.testing.assert_allclose(numbers(ours), numbers(theirs), rtol=1e-12)
+        our.step()
+        their.step()
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_a_resumed_schedule_continues_exactly(name, options):
+    ours = optimizer()
+    our = getattr(lr_scheduler, name)(ours, **options)
+    for _ in range(7):
+        our.step()
+    saved = json.loads(json.dumps(our.state_dict(), default=dict))
+    state = copy.deepcopy(ours.state_dict())
+    expected = []
+    for _ in range(20):
+        our.step()
+        expected.append(numbers(ours))
+    fresh = optimizer()
+    twin = getattr(lr_scheduler, name)(fresh, **options)
+    fresh.load_state_dict(state)
+    if name == "MultiStepLR":  # JSON turns the milestones, keys of a dict, into strings
+        saved["milestones"] = {int(key): value for key, value in saved["milestones"].items()}
+    twin.load_state_dict(saved)
+    for numbers_then in expected:
+        twin.step()
+        assert numbers(fresh) == numbers_then
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of")
+def test_schedules_on_one_optimiser_multiply_as_in_torch():
+    torch = pytest.importorskip("torch")
+    ours, theirs = optimizer(), torch_optimizer()
+    both = [
+        [s.LinearLR(o, total_iters=4), s.ExponentialLR(o, 0.9), s.CosineAnnealingLR(o, 10)]
+        for s, o in ((lr_scheduler, ours), (torch.optim.lr_scheduler, theirs))
+    ]
+    for _ in range(15):
+        for our, their in zip(*both):
+            our.step()
+            their.step()
+        np.testing.assert_allclose(numbers(ours), numbers(theirs), rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of")
+@pytest.mark.parametrize(("name", "options"), [v for v in VARIANTS if v[0] != "OneCycleLR"])
+def test_from_a_last_epoch_as_in_torch(name, options):
+    torch = pytest.importorskip("torch")
+    ours, theirs = optimizer(), torch_optimizer()
+    with pytest.raises(KeyError, match="initial_lr"):
+        getattr(lr_scheduler, name)(ours, **options, last_epoch=4)
+    for made in (ours, theirs):
+        for group in made.param_groups:
+            group["initial_lr"] = 0.1
+    our = getattr(lr_scheduler, name)(ours, **options, last_epoch=4)
+    their = getattr(torch.optim.lr_scheduler, name)(theirs, **options, last_epoch=4)
+    for _ in range(10):
+        np.testing.assert_allclose(numbers(ours), numbers(theirs), rtol=1e-12)
+        our.step()
+        their.step()
+
+
+@pytest.mark.parametrize("name", lr_scheduler.__all__)
+def test_arguments_are_torchs(name):
+    torch = pytest.importorskip("torch")
+    ours, theirs = (
+        [(p.name, p.default, p.kind) for p in inspect.signature(getattr(o, name)).parameters.values()]
+        for o in (lr_scheduler, torch.optim.lr_scheduler)
+    )
+    assert ours == theirs
+
+
+def test_a_cycle_ends():
+    made = lr_scheduler.OneCycleLR(optimizer(), 0.1, total_steps=3)
+    for _ in range(3):
+        made.step()
+    with pytest.raises(ValueError, match="step 4 of a cycle of total_steps 3"):
+        made.step()
+
+
+def test_a_cycle_whose_first_phase_is_one_step():
+    ours = optimizer()
+    lr_scheduler.OneCycleLR(ours, 0.1, total_steps=2, pct_start=0.5)
+    assert ours.param_groups[0]["lr"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda o: lr_scheduler.StepLR(o, 0), "step_size is 0"),
+        (lambda o: lr_scheduler.LinearLR(o, 0.0), r"start_factor is 0\.0"),
+        (lambda o: lr_scheduler.LinearLR(o, end_factor=2.0), r"end_factor is 2\.0"),
+        (lambda o: lr_scheduler.OneCycleLR(o, 0.1), "total_steps is None"),
+        (lambda o: lr_scheduler.OneCycleLR(o, 0.1, 0), "total_steps is 0"),
+        (lambda o: lr_scheduler.OneCycleLR(o, 0.1, epochs=0, steps_per_epoch=3), "epochs is 0"),
+        (lambda o: lr_scheduler.OneCycleLR(o, 0.1, 10, pct_start=2.0), r"pct_start is 2\.0"),
+        (lambda o: lr_scheduler.OneCycleLR(o, 0.1, 10, anneal_strategy="exp"), "anneal_strategy is 'exp'"),
+        (lambda o: lr_scheduler.OneCycleLR(o, [0.1], 10), "max_lr has 1 values, expected 2"),
+    ],
+)
+def test_bad_values(make, message):
+    with pytest.raises(ValueError, match=message):
+        make(optimizer())
+
+
+def test_what_is_no_optimiser():
+    for name, arguments in (("StepLR", (1,)), ("OneCycleLR", (0.1, 3))):
+        with pytest.raises(TypeError, match="optimizer is a str, expected"):
+            getattr(lr_scheduler, name)("SGD", *arguments)
