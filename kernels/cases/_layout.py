@@ -47,11 +47,11 @@ def place(
     return array
 
 
-def replica(x: np.ndarray) -> np.ndarray:
-    """A copy with the strides of x in memory of its own."""
-    array, _ = _carve(x.shape, [stride // x.itemsize for stride in x.strides], x.dtype)
+def replica(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A copy with the strides of x, and the poisoned buffer in which it lies."""
+    array, buffer = _carve(x.shape, [stride // x.itemsize for stride in x.strides], x.dtype)
     array[...] = x
-    return array
+    return array, buffer
 
 
 def _carve(shape, strides, dtype) -> tuple[np.ndarray, np.ndarray]:

@@ -131,12 +131,11 @@ def _terms_train(*, x, weight, bias, running_mean, dy, eps, **_):
     return terms
 
 
-def _cost_train(*, x, weight, **_):
+def _cost_train(*, x, **_):
+    """Two passes each way, for sums first: forward reads x twice, backward x and dy twice; both write once."""
     return {
-        "batch_norm_train": Cost(3 * x.nbytes, 6 * x.size),  # x twice: statistics first; y once
-        "batch_norm_train_backward": Cost(
-            5 * x.nbytes, 9 * x.size
-        ),  # x and dy twice: two sums first; dx once
+        "batch_norm_train": Cost(3 * x.nbytes, 6 * x.size),
+        "batch_norm_train_backward": Cost(5 * x.nbytes, 9 * x.size),
     }
 
 

@@ -15,10 +15,12 @@ def leaves(value):
     return [array for item in value for array in leaves(item)] if isinstance(value, (list, tuple)) else []
 
 
-def copied(value):
+def copied(value, buffers):
+    """A copy of an argument in memory of its own; `buffers` gets each copied array with its surroundings."""
     if isinstance(value, np.ndarray):
-        return replica(value)
-    return [copied(item) for item in value] if isinstance(value, list) else value
+        buffers.append(replica(value))
+        return buffers[-1][0]
+    return [copied(item, buffers) for item in value] if isinstance(value, list) else value
 
 
 def same_bits(a, b):
@@ -49,8 +51,9 @@ class Guarded:
         first = inspect.signature(function).bind(*args, **kwargs)
         second = inspect.signature(function).bind(*args, **kwargs)
         mutated = self.op.mutates.get(name, ())
+        copies = []
         for argument in mutated:
-            second.arguments[argument] = copied(first.arguments[argument])
+            second.arguments[argument] = copied(first.arguments[argument], copies)
         constant = {k: v for k, v in first.arguments.items() if k not in mutated}
         before = [array.tobytes() for array in leaves(list(constant.values()))]
 
@@ -81,6 +84,9 @@ class Guarded:
         for argument in mutated:
             pairs = zip(leaves(first.arguments[argument]), leaves(second.arguments[argument]))
             assert all(same_bits(a, b) for a, b in pairs), f"{name} changed {argument} in two ways"
+        for array, buffer in copies:
+            poison(array)
+            assert poisoned(buffer), f"{name} wrote outside what it updates in place"
         after = [array.tobytes() for array in leaves(list(constant.values()))]
         assert before == after, f"{name} changed an input"
         assert kept == [result.tobytes() for result in results], f"a result of {name} changed later"

@@ -141,6 +141,15 @@ def test_writing_past_the_end_is_caught(guarded):
         watch(guarded, "relu", relu=relu)
 
 
+def test_updating_past_the_end_of_a_parameter_is_caught(guarded):
+    def sgd(params, grads, buffers, **options):
+        reference.sgd(params, grads, buffers, **options)
+        np.lib.stride_tricks.as_strided(params[0], (params[0].size + 1,), (4,))[-1] = 0
+
+    with pytest.raises(AssertionError, match="outside what it updates"):
+        watch(guarded, "sgd", sgd=sgd)
+
+
 def test_a_result_that_changes_later_is_caught(guarded):
     shared = np.empty((2, 3, 5, 7), np.float32)
 
