@@ -27,6 +27,8 @@ class Conv2d(Module):
     Sizes take an int or (height, width). `padding` may also be "valid", none, or "same", which needs stride 1 and adds
     an odd zero at the end. `padding_mode` takes "zeros".
 
+    How 3x3 filters are computed depends on `nnk.set_precision`.
+
     Raises ValueError on arguments out of range and on inputs with another number of axes or channels, or smaller than
     the kernel; TypeError on another dtype than the weight's.
     Source: Dumoulin and Visin (2016), arXiv:1603.07285.
@@ -100,7 +102,7 @@ class Conv2d(Module):
         self._check(x, window["padding"])
         single = x.ndim == 3
         x = backend.channels_last(x[None] if single else x)
-        self.save(x, single)
+        self.save(x, single, window)
         y = kernels.conv2d(x, weight, None if self.bias is None else self.bias.data, **window)
         return y[0] if single else y
 
@@ -120,10 +122,9 @@ class Conv2d(Module):
 
     def backward(self, dy: Any, input_grad: bool = True) -> Any:
         """Add the gradients of weight and bias; return that to the input."""
-        x, single = self.saved()
+        x, single, window = self.saved()
         weight = self.weight.data
         kernels = backend.of(dy, weight)
-        window = self._window()
         dy = backend.channels_last(dy[None] if single else dy)
         if self.weight.requires_grad:
             self.weight.accumulate(kernels.conv2d_wgrad(dy, x, weight.shape, **window))
