@@ -16,7 +16,7 @@ from collections import deque
 import numpy as np
 
 ALIGNMENT = 64
-CAP = 1 << 30  # bytes kept on the free lists; what comes back above it goes to the system
+CAP = 1 << 30  # bytes on the free lists above which they are emptied before the system is asked for more
 
 _free: dict[int, deque] = {}
 _scratch = threading.local()
