@@ -1,0 +1,220 @@
+"""The ops in PyTorch: functions with the names and arguments of ours, on tensors.
+
+What forward passes on to backward (indices, statistics) is what PyTorch itself saves. Each backward asks for the one
+gradient that ours computes.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+aten = torch.ops.aten
+FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+def use_threads(n: int) -> None:
+    """Let PyTorch use n threads."""
+    torch.set_num_threads(n)
+
+
+def tensors(value: Any, layout: str) -> Any:
+    """Arrays, also in lists, as tensors of their own; those with four axes in the given memory format."""
+    if isinstance(value, list):
+        return [tensors(item, layout) for item in value]
+    if not hasattr(value, "__array_interface__"):
+        return value
+    tensor = torch.tensor(value)
+    return tensor.contiguous(memory_format=FORMATS[layout]) if tensor.ndim == 4 else tensor
+
+
+def _blank(shape, like):
+    """A tensor of which only the shape and the memory format matter."""
+    return torch.empty(shape, memory_format=torch.channels_last if _is_channels_last(like) else torch.contiguous_format)
+
+
+def _is_channels_last(x):
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
+# ---------------------------------------------------------------- convolution, linear
+def conv2d(x, weight, bias=None, *, stride, padding, dilation, groups, precision):
+    return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+
+def _conv2d_gradient(which, dy, x, weight, stride, padding, dilation, groups):
+    mask = [which == "x", which == "weight", False]
+    gradients = aten.convolution_backward(
+        dy, x, weight, None, stride, padding, dilation, False, [0, 0], groups, mask
+    )
+    return gradients[mask.index(True)]
+
+
+def conv2d_dgrad(dy, weight, x_shape, *, stride, padding, dilation, groups, precision):
+    return _conv2d_gradient("x", dy, _blank(x_shape, dy), weight, stride, padding, dilation, groups)
+
+
+def conv2d_wgrad(dy, x, weight_shape, *, stride, padding, dilation, groups, precision):
+    return _conv2d_gradient("weight", dy, x, _blank(weight_shape, dy), stride, padding, dilation, groups)
+
+
+def conv2d_bgrad(dy):
+    return dy.sum((0, 2, 3))
+
+
+def linear(x, weight, bias=None):
+    return F.linear(x, weight, bias)
+
+
+def linear_dgrad(dy, weight):
+    return dy @ weight
+
+
+def linear_wgrad(dy, x):
+    return dy.T @ x
+
+
+def linear_bgrad(dy):
+    return dy.sum(0)
+
+
+# ---------------------------------------------------------------- pooling
+def max_pool2d(x, *, kernel_size, stride, padding, dilation, ceil_mode):
+    y, indices = aten.max_pool2d_with_indices(x, kernel_size, stride, padding, dilation, ceil_mode)
+    return y, (indices, ceil_mode)
+
+
+def max_pool2d_backward(dy, indices, x_shape, *, kernel_size, stride, padding, dilation):
+    indices, ceil_mode = indices
+    return aten.max_pool2d_with_indices_backward(
+        dy, _blank(x_shape, dy), kernel_size, stride, padding, dilation, ceil_mode, indices
+    )
+
+
+def avg_pool2d(x, *, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override):
+    return aten.avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+
+
+def avg_pool2d_backward(
+    dy, x_shape, *, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+):
+    x = _blank(x_shape, dy)
+    return aten.avg_pool2d_backward(
+        dy, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    )
+
+
+def adaptive_avg_pool2d(x, *, output_size):
+    return F.adaptive_avg_pool2d(x, output_size)
+
+
+def adaptive_avg_pool2d_backward(dy, x_shape):
+    if dy.shape[2:] == (1, 1):  # the forward is a mean, whose gradient is an expanded quotient
+        return dy.expand(x_shape) / (x_shape[2] * x_shape[3])
+    return aten._adaptive_avg_pool2d_backward(dy, _blank(x_shape, dy))
+
+
+# ---------------------------------------------------------------- batch norm
+def batch_norm_train(x, weight, bias, running_mean, running_var, *, momentum, eps):
+    return aten.native_batch_norm(x, weight, bias, running_mean, running_var, True, momentum, eps)
+
+
+def batch_norm_train_backward(dy, x, weight, mean, invstd):
+    return aten.native_batch_norm_backward(dy, x, weight, None, None, mean, invstd, True, 0.0, [True] * 3)
+
+
+def batch_norm_eval(x, weight, bias, running_mean, running_var, *, eps):
+    return aten.native_batch_norm(x, weight, bias, running_mean, running_var, False, 0.0, eps)[0]
+
+
+def batch_norm_eval_backward(dy, x, weight, running_mean, running_var, *, eps):
+    return aten.native_batch_norm_backward(
+        dy, x, weight, running_mean, running_var, None, None, False, eps, [True] * 3
+    )
+
+
+# ---------------------------------------------------------------- activations, sums, dropout
+def relu(x):
+    return torch.relu(x)
+
+
+def relu_backward(dy, y):
+    return aten.threshold_backward(dy, y, 0)
+
+
+def leaky_relu(x, *, negative_slope):
+    return F.leaky_relu(x, negative_slope)
+
+
+def leaky_relu_backward(dy, x, *, negative_slope):
+    return aten.leaky_relu_backward(dy, x, negative_slope, False)
+
+
+def sigmoid(x):
+    return torch.sigmoid(x)
+
+
+def sigmoid_backward(dy, y):
+    return aten.sigmoid_backward(dy, y)
+
+
+def tanh(x):
+    return torch.tanh(x)
+
+
+def tanh_backward(dy, y):
+    return aten.tanh_backward(dy, y)
+
+
+def add(a, b):
+    return a + b
+
+
+def dropout(x, *, p, seed, call):
+    return aten.native_dropout(x, p, True)[0]
+
+
+# ---------------------------------------------------------------- loss
+REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
+
+
+def cross_entropy(x, target, weight=None, *, ignore_index, label_smoothing, reduction):
+    _no_smoothing(label_smoothing)
+    log_p = aten._log_softmax(x, 1, False)
+    loss, total = aten.nll_loss_forward(log_p, target, weight, REDUCTIONS[reduction], ignore_index)
+    return loss, (log_p, total)
+
+
+def cross_entropy_backward(dy, x, target, weight, lse, *, ignore_index, label_smoothing, reduction):
+    _no_smoothing(label_smoothing)
+    log_p, total = lse
+    dlog_p = aten.nll_loss_backward(dy, log_p, target, weight, REDUCTIONS[reduction], ignore_index, total)
+    return aten._log_softmax_backward_data(dlog_p, log_p, 1, torch.float32)
+
+
+def _no_smoothing(label_smoothing):
+    if label_smoothing:
+        raise NotImplementedError("the peer of cross_entropy knows no label smoothing")
+
+
+# ---------------------------------------------------------------- optimisers, PyTorch's own fused kernels
+def sgd(params, grads, buffers, *, first, dampening=0.0, weight_decay=0.0, nesterov=False, maximize=False, **rates):
+    options = {"dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov, "maximize": maximize}
+    aten._fused_sgd_(params, grads, buffers or [], is_first_step=first, **rates, **options)
+
+
+@functools.cache
+def _steps(count, step):
+    return [torch.tensor(float(step)) for _ in range(count)]
+
+
+def _adam(kernel, params, grads, exp_avgs, exp_avg_sqs, *, step, weight_decay=0.0, maximize=False, **options):
+    options |= {"weight_decay": weight_decay, "maximize": maximize, "amsgrad": False}
+    kernel(params, grads, exp_avgs, exp_avg_sqs, [], _steps(len(params), step), **options)
+
+
+adam = functools.partial(_adam, aten._fused_adam_)
+adamw = functools.partial(_adam, aten._fused_adamw_)

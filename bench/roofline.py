@@ -1,0 +1,72 @@
+"""The limits of this machine, now: how fast memory is copied, how many multiply-adds its registers do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numba import types
+
+from nnk.kernels.cpu._blocks import blocks, each_vector
+from nnk.kernels.cpu._driver import INT, PTR, job
+from nnk.kernels.cpu._tile import for_range
+from nnk.kernels.cpu.simd import L, at, emits, fma, i64, load, store, vload_n, vstore_n
+
+COPIED = 1 << 25  # floats: 128 MB, more than caches hold
+CHAINS = 24 if L == 16 else 12  # independent sums that fit the registers and hide the latency of an FMA
+STEPS = 200_000
+_PITCH = 2 * CHAINS * L  # floats of a thread's operands and sums, cache lines of its own
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """Bytes per second of a copy (read and written bytes both count), FLOPs per second of FMAs on registers."""
+
+    bandwidth: float
+    peak: float
+
+
+@each_vector
+def _copy(a, i, n):
+    vstore_n(a.y, i, vload_n(a.x, i, n), n)
+
+
+@job(x=PTR, y=PTR, n=INT)
+def _copy_blocks(first, last, thread, a):
+    _copy(a, first, last)
+
+
+@emits(types.void, types.int64, types.int64)
+def _chains(b, steps, p):
+    """CHAINS sums of steps products each, from and to memory only at the ends."""
+    x, y = load(b, at(b, p, i64(0))), load(b, at(b, p, i64(L)))
+    places = [at(b, p, i64((i + 2) * L)) for i in range(CHAINS)]
+    sums = for_range(b, steps, [load(b, place) for place in places], lambda _, held: [fma(b, x, y, s) for s in held])
+    for place, s in zip(places, sums):
+        store(b, s, place)
+
+
+@job(p=PTR, pitch=INT, steps=INT)
+def _fma_chains(first, last, thread, a):
+    for j in range(first, last):
+        _chains(a.steps, a.p + 4 * j * a.pitch)
+
+
+def measure(threads: int, *, samples: int = 7, floats: int = COPIED, steps: int = STEPS) -> Roofline:
+    """The best of some samples each: a limit is what the machine can do when left alone."""
+    x, y, operands = np.ones(floats, np.float32), np.empty(floats, np.float32), np.ones(threads * _PITCH, np.float32)
+    copy = _fastest(lambda: _copy_blocks(blocks(floats), threads=threads, x=x, y=y, n=floats), samples)
+    fmas = _fastest(lambda: _fma_chains(threads, threads=threads, p=operands, pitch=_PITCH, steps=steps), samples)
+    return Roofline(bandwidth=8 * floats / copy, peak=threads * steps * CHAINS * 2 * L / fmas)
+
+
+def _fastest(function: Callable[[], None], samples: int) -> float:
+    function()
+    best = np.inf
+    for _ in range(samples):
+        start = time.perf_counter()
+        function()
+        best = min(best, time.perf_counter() - start)
+    return best
