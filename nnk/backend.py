@@ -36,6 +36,8 @@ __all__ = [
     "asarray_on",
     "channels_last",
     "check_device",
+    "concatenate",
+    "contiguous",
     "cuda_problem",
     "device_of",
     "empty_cache",
@@ -162,9 +164,33 @@ def channels_last(x: Any) -> Any:
 
     A module that reads its input again in backward calls this first, so that the conversion happens once.
     """
-    if type(x) is np.ndarray and _thread.forced != "reference":
-        return kernels("cpu._layout").channels_last(x)
-    return x
+    return _layout().channels_last(x) if _pooled(x) else x
+
+
+def contiguous(x: Any) -> Any:
+    """Return `x` in C order, itself if it is, else a copy."""
+    if x.flags.c_contiguous:
+        return x
+    return _layout().contiguous(x) if _pooled(x) else x.copy(order="C")
+
+
+def concatenate(arrays: list[Any], axis: int) -> Any:
+    """Return the arrays side by side along `axis`, images in the memory order that kernels use."""
+    first = arrays[0]
+    if not _pooled(first):
+        return np.concatenate(arrays, axis)
+    shape = list(first.shape)
+    shape[axis] = sum(array.shape[axis] for array in arrays)
+    return np.concatenate(arrays, axis, out=_layout().empty_image(*shape) if len(shape) == 4 else None)
+
+
+def _pooled(x: Any) -> bool:
+    """Whether copies of `x` go into memory of the CPU kernels' pool."""
+    return type(x) is np.ndarray and x.dtype == _FLOAT32 and _thread.forced != "reference"
+
+
+def _layout() -> ModuleType:
+    return _loaded.get("cpu._layout") or _load("cpu._layout")
 
 
 def as_dtype(dtype: Any, name: str = "dtype") -> np.dtype:

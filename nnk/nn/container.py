@@ -171,7 +171,7 @@ class Concat(Module):
         if len(others) > 1:
             raise ValueError(f"Concat: the outputs have shapes {shapes}, expected to differ in axis {self.dim} alone")
         self.save(np.cumsum([shape[self.dim] for shape in shapes])[:-1].tolist())
-        return np.concatenate(outputs, axis=self.dim)
+        return backend.concatenate(outputs, self.dim)
 
     def backward(self, dy: Any, input_grad: bool = True) -> Any:
         """Give each branch its part of dy, the last one first; return the sum of their gradients."""
@@ -227,7 +227,7 @@ class Flatten(Module):
             )
         self.save(x.shape)
         shape = x.shape or (1,)
-        return x.reshape(*shape[:start], int(np.prod(shape[start : end + 1])), *shape[end + 1 :])
+        return backend.contiguous(x).reshape(*shape[:start], int(np.prod(shape[start : end + 1])), *shape[end + 1 :])
 
     def backward(self, dy: Any, input_grad: bool = True) -> Any:
         """Return dy in the input's shape."""

@@ -13,19 +13,11 @@ import numpy as np
 from nnk import backend
 from nnk.nn import arguments
 from nnk.nn.module import Module
-from nnk.nn.pending import Pending
 
 __all__ = ["CrossEntropyLoss"]
 
 
-class _Loss(Module):
-    def _gradient(self, dy: Any, forward: Pending) -> Any:
-        if dy is None:
-            return np.ones(forward.shape, forward.dtype)
-        return super()._gradient(dy, forward)
-
-
-class CrossEntropyLoss(_Loss):
+class CrossEntropyLoss(Module):
     """Cross-entropy of class labels and the softmax of logits: the negative log-likelihood of a categorical variable.
 
         loss_i = -(1 - s) * weight[t] * log p[t] - (s / C) * sum over c of weight[c] * log p[c],  p = softmax(input_i)
@@ -34,7 +26,7 @@ class CrossEntropyLoss(_Loss):
     () or (N, d1, …) of any integer dtype. Elements whose label is `ignore_index` have loss and gradient 0.
     `reduction` "mean" divides the sum by the sum of weight[t] over the elements not ignored (NaN if there are none),
     "sum" adds up, "none" keeps the shape of `target`. The reduced loss is a 0-d array of the input's dtype.
-    `weight` (C,) is a buffer. `size_average` and `reduce` take None.
+    `weight` (C,) is a buffer of any dtype. `size_average` and `reduce` take None.
 
     Raises ValueError when shapes do not fit, a label is out of range, or on options out of range; TypeError on labels
     that are no integers.
@@ -66,16 +58,17 @@ class CrossEntropyLoss(_Loss):
     def forward(self, input: Any, target: Any) -> Any:
         """Return the loss."""
         input, target = backend.as_array(input), backend.as_array(target)
-        kernels = backend.of(input, self.weight)
+        kernels = backend.of(input)
         self._check(input, target)
+        weight = None if self.weight is None else self.weight.astype(input.dtype, copy=False)
         logits, labels = _rows(input), self._labels(target, input.shape[min(input.ndim - 1, 1)])
         options = {
             "ignore_index": self.ignore_index,
             "label_smoothing": self.label_smoothing,
             "reduction": self.reduction,
         }
-        loss, lse = kernels.cross_entropy(logits, labels, self.weight, **options)
-        self.save(input.shape, logits, labels, lse, options)
+        loss, lse = kernels.cross_entropy(logits, labels, weight, **options)
+        self.save(input.shape, logits, labels, weight, lse, options)
         return loss.reshape(target.shape) if self.reduction == "none" else loss
 
     def _check(self, input: Any, target: Any) -> None:
@@ -109,9 +102,9 @@ class CrossEntropyLoss(_Loss):
         """Return the gradient to the input, for the gradient `dy` to the loss (None: ones)."""
         if not input_grad:
             return None
-        shape, logits, labels, lse, options = self.saved()
+        shape, logits, labels, weight, lse, options = self.saved()
         dy = dy.reshape(-1) if self.reduction == "none" else dy
-        dx = backend.of(logits).cross_entropy_backward(dy, logits, labels, self.weight, lse, **options)
+        dx = backend.of(logits).cross_entropy_backward(dy, logits, labels, weight, lse, **options)
         return _unrows(dx, shape)
 
     def extra_repr(self) -> str:

@@ -42,7 +42,8 @@ class Module:
 
     A module made of modules calls them in `forward` and their backwards in reverse order in `backward`. Parameters,
     modules and buffers are found among the attributes. ``backward(dy, input_grad=False)`` returns None, and a backward
-    that takes an argument `input_grad` can then leave that gradient out.
+    that takes an argument `input_grad` can then leave that gradient out. A loss's backward has ``dy=None`` as default,
+    and gets ones for it.
 
     Forwards wait on a stack until their backward (see `nnk.nn.pending`). Calling backward before forward raises
     RuntimeError, a `dy` of another shape than the output ValueError, of another dtype TypeError.
@@ -81,8 +82,11 @@ class Module:
 
     def save(self, *values: Any) -> None:
         """In `forward`: keep values for backward. Under `no_grad` nothing is kept."""
-        if pending.thread.saving:
-            pending.thread.current.saved = values
+        if not pending.thread.saving:
+            return
+        if pending.thread.current.saved is not None:
+            raise RuntimeError(f"{type(self).__name__}.forward called save twice: give all values to one call")
+        pending.thread.current.saved = values
 
     def saved(self) -> Any:
         """In `backward`: what `save` was given, the value itself if it was one, else a tuple."""
@@ -95,9 +99,6 @@ class Module:
             forward.take(self)
         values, forward.saved = forward.saved, None
         return values[0] if len(values) == 1 else values
-
-    def _gradient(self, dy: Any, forward: pending.Pending) -> Any:
-        return pending.check_gradient(dy, forward, self)
 
     # ------------------------------------------------------------------------------------------------ attributes
 

@@ -40,7 +40,8 @@ class Parameter:
         value = backend.as_array(value)
         if value.dtype.kind != "f":
             raise TypeError(f"data has dtype {value.dtype}, expected a float dtype")
-        self._data = value if value.flags.c_contiguous else value.copy(order="C")
+        usable = value.flags.c_contiguous and getattr(value.flags, "writeable", True)
+        self._data = value if usable else value.copy(order="C")
 
     @property
     def grad(self) -> Any:

@@ -32,13 +32,14 @@ MAX_PENDING = 1000
 class Pending:
     """One forward that waits for its backward."""
 
-    __slots__ = ("dtype", "inner", "outermost", "owner", "saved", "shape", "waiting")
+    __slots__ = ("dtype", "inner", "outermost", "owner", "saved", "several", "shape", "waiting")
 
     def __init__(self, module: Module, outermost: bool):
         self.owner = id(module)  # not the module: it would keep itself alive through its stack
         self.saved: tuple | None = None
-        self.shape: tuple[int, ...] | None = None  # None when the output is no single array
+        self.shape: tuple[int, ...] | None = None  # of the output, or of the first of several; None if it is no array
         self.dtype: np.dtype | None = None
+        self.several = False
         self.inner: list[tuple[Module, Pending]] = []  # forwards of other modules inside this one, in order
         self.outermost = outermost
         self.waiting = True
@@ -125,15 +126,17 @@ def _record(module: Module, forward: Callable, inputs: tuple, options: dict) -> 
             f"{type(module).__name__} has {len(stack)} forwards without a backward: call backward() after each, or "
             "compute without gradients in `with nnk.no_grad():`"
         )
-    pending = thread.current = Pending(module, outermost=outer is None)
+    pending = Pending(module, outermost=outer is None)
     try:
+        thread.current = pending
         output = forward(module, *inputs, **options)
     except BaseException:
         pending.drop_inner()
         raise
     finally:
         thread.current = outer
-    first = output[0] if type(output) is tuple and output else output
+    pending.several = type(output) is tuple
+    first = output[0] if pending.several and output else output
     if hasattr(first, "dtype"):
         pending.shape, pending.dtype = first.shape, first.dtype
     if outer is not None:
@@ -146,8 +149,14 @@ def _record(module: Module, forward: Callable, inputs: tuple, options: dict) -> 
 
 
 def recorded_backward(backward: Callable) -> Callable:
-    """Wrap a module's backward: it takes the module's latest `Pending` and a gradient of the right shape and dtype."""
-    optional = "input_grad" in inspect.signature(backward).parameters
+    """Wrap a module's backward: it takes the module's latest `Pending` and a gradient of the right shape and dtype.
+
+    A backward without the argument `input_grad` is called without it. One whose `dy` is None by default belongs to a
+    loss: without a gradient it gets ones.
+    """
+    parameters = inspect.signature(backward).parameters
+    optional = "input_grad" in parameters
+    is_loss = "dy" in parameters and parameters["dy"].default is None
 
     @functools.wraps(backward)
     def run(self: Module, dy: Any = None, input_grad: bool = True) -> Any:
@@ -161,10 +170,10 @@ def recorded_backward(backward: Callable) -> Callable:
                 "backward and outside nnk.no_grad()"
             )
         pending = self._pending[-1]
-        dy = self._gradient(dy, pending)
-        pending.take(self)
-        thread.current = pending
+        dy = np.ones(pending.shape, pending.dtype) if dy is None and is_loss else check_gradient(dy, pending, self)
         try:
+            pending.take(self)
+            thread.current = pending
             dx = backward(self, dy, input_grad) if optional else backward(self, dy)
         finally:
             thread.current = outer
@@ -178,13 +187,13 @@ def recorded_backward(backward: Callable) -> Callable:
 def check_gradient(dy: Any, pending: Pending, module: Module) -> Any:
     """Return `dy` as an array of the output's shape and dtype; raise TypeError or ValueError otherwise.
 
-    A gradient of several outputs is a tuple, which only the module itself can check.
+    The gradients of several outputs come as a tuple, which only the module itself can check.
     """
-    if type(dy) is tuple or pending.shape is None:
+    if pending.shape is None or (pending.several and type(dy) is tuple):
         return dy
     if dy is None:
         raise TypeError(f"{type(module).__name__}.backward(dy): dy is None, expected an array of shape {pending.shape}")
-    weak = isinstance(dy, (int, float, list, np.generic))
+    weak = isinstance(dy, (int, float, list, tuple, np.generic))
     dy = backend.as_array(dy)
     if weak:
         dy = dy.astype(pending.dtype, copy=False)

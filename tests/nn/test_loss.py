@@ -65,6 +65,13 @@ def test_weight_is_a_buffer(rng):
     assert not nn.CrossEntropyLoss().state_dict()
 
 
+def test_weights_of_any_dtype(reference, rng):
+    x = rng.standard_normal((4, 3)).astype(np.float32)
+    loss = nn.CrossEntropyLoss(np.array([1, 2, 3]))(x, [0, 1, 2, 0])
+    assert loss.dtype == np.float32
+    assert loss == nn.CrossEntropyLoss(np.array([1.0, 2.0, 3.0]))(x, [0, 1, 2, 0])
+
+
 def test_gradcheck(rng):
     criterion = nn.CrossEntropyLoss(rng.uniform(0.5, 2, 4), label_smoothing=0.2, reduction="none")
     assert nnk.testing.gradcheck(criterion, rng.standard_normal((5, 4, 2)), rng.integers(0, 4, (5, 2)))

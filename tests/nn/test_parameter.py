@@ -11,6 +11,7 @@ def test_data_is_a_contiguous_float_array():
     data = np.ones((2, 3), np.float32)
     assert nn.Parameter(data).data is data
     assert nn.Parameter(data.T).data.flags.c_contiguous
+    assert nn.Parameter(np.broadcast_to(np.float32(1), (3,))).data.flags.writeable
     assert nn.Parameter([1.0, 2.0]).dtype == np.float32
     assert nn.Parameter(np.float64(3)).shape == ()
     with pytest.raises(TypeError, match="data has dtype int64"):

@@ -299,6 +299,34 @@ def test_saved_without_save():
         module.backward(X)
 
 
+def test_save_twice():
+    class Twice(nn.Module):
+        def forward(self, x):
+            self.save(x)
+            self.save(x)
+            return x
+
+    with pytest.raises(RuntimeError, match=r"Twice.forward called save twice"):
+        Twice()(X)
+
+
+def test_a_loss_of_ones_own_starts_from_ones():
+    class Squares(nn.Module):
+        def forward(self, x, target):
+            self.save(x - target)
+            return ((x - target) ** 2).sum()
+
+        def backward(self, dy=None):
+            return 2 * dy * self.saved()
+
+    criterion = Squares()
+    criterion(X, 1.0)
+    np.testing.assert_array_equal(criterion.backward(), 2 * (X - 1))
+    criterion(X, 1.0)
+    np.testing.assert_array_equal(criterion.backward(0.5), X - 1)
+    assert nnk.testing.gradcheck(criterion, X, X[::-1])
+
+
 def test_several_outputs_and_gradients():
     class Split(nn.Module):
         def forward(self, x):
@@ -310,6 +338,10 @@ def test_several_outputs_and_gradients():
     split = Split()
     first, second = split(X)
     np.testing.assert_array_equal(split.backward((first, second)), X)
+    relu = nn.ReLU()
+    relu(X)
+    with pytest.raises(ValueError, match="dy has shape"):
+        relu.backward((X, X))
 
 
 def test_copies_and_pickles_drop_what_waits():
