@@ -70,24 +70,25 @@ def dot_tile(typing_context, mr, nv, x, offsets, pitch, zeros, taps, run, w, bia
     def lower(context, b, sig, values):
         x, offsets, pitch, zeros, taps, run, w, bias, y, places, lanes = values[2:]
 
-        def tap(t, sums):
+        def tap(t, carried):
             rows = []
             for m in range(MR):
                 offset = _table(b, offsets, b.add(b.mul(t, pitch), i64(m)))
                 inside = b.icmp_signed(">=", offset, i64(0))
                 row = b.select(inside, b.add(x, b.shl(offset, i64(2))), zeros)
                 rows.append(b.inttoptr(row, F32.as_pointer()))
-            panel = at(b, w, b.mul(t, b.mul(run, i64(NV * L))))
 
-            def channel(q, sums):
-                line = at(b, panel, b.mul(q, i64(NV * L)))
+            def channel(q, carried):
+                line, *sums = carried
                 vectors = [load(b, at(b, line, i64(v * L))) for v in range(NV)]
                 scalars = [splat(b, load(b, at(b, row, q), F32)) for row in rows]
-                return [fma(b, scalars[m], vectors[v], sums[m * NV + v]) for m in range(MR) for v in range(NV)]
-            return for_range(b, run, sums, channel)
+                sums = [fma(b, scalars[m], vectors[v], sums[m * NV + v]) for m in range(MR) for v in range(NV)]
+                return [b.add(line, i64(4 * NV * L)), *sums]
+            # The weights' address is counted up, not computed: the loop has no register to spare for it.
+            return for_range(b, run, carried, channel)
 
         start = [load(b, at(b, bias, i64(v * L))) for v in range(NV)] * MR
-        sums = for_range(b, taps, start, tap)
+        _, *sums = for_range(b, taps, [w, *start], tap)
         targets = [at(b, at(b, y, _table(b, places, i64(m))), i64(v * L)) for m in range(MR) for v in range(NV)]
         with b.if_else(b.icmp_signed(">=", lanes, i64(NV * L))) as (whole, part):
             with whole:
