@@ -46,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CommandError as error:
         print(f"nnk {args.command}: error: {error}", file=sys.stderr)
         return error.code
-    except KeyboardInterrupt:
-        print(f"nnk {args.command}: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"nnk {args.command}: {interrupt or 'interrupted'}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # Whoever read the output has gone (`nnk doctor | head`); Python's flush at exit would complain again.

@@ -32,7 +32,7 @@ RATES = {"adam": 0.003, "adamw": 0.003, "sgd": 0.1}
 DEFAULTS = {
     "data": "digits",
     "model": "digits_cnn",
-    "epochs": 30,
+    "epochs": 20,
     "batch_size": 32,
     "lr": None,
     "optimizer": "adam",
@@ -101,8 +101,8 @@ def run(args: argparse.Namespace) -> int:
         trainer.fit(loader, test, config["epochs"], resume=args.resume)
         accuracy = trainer.evaluate(test)["accuracy"]
     except KeyboardInterrupt:
-        where = f"in epoch {trainer.epoch + 1} of {config['epochs']}"
-        raise CommandError(f"interrupted {where}; continue with: nnk train --out {out} --resume", 130) from None
+        where = f"interrupted in epoch {trainer.epoch + 1} of {config['epochs']}"
+        raise KeyboardInterrupt(f"{where}; continue with: nnk train --out {out} --resume") from None
     except (CheckpointError, OSError) as error:
         raise CommandError(str(error)) from error
     except NonFiniteError as error:

@@ -94,14 +94,18 @@ class Curves(Callback):
             return
         if not trainer.history:
             return
-        names = [name for name in trainer.history[0] if name != "epoch" and not name.startswith("val_")]
+        first = trainer.history[0]
+        names = [name for name in first if name not in ("epoch", "lr") and not name.startswith("val_")]
         epochs = [row["epoch"] for row in trainer.history]
-        figure = Figure(figsize=(4.5 * len(names), 3.5), layout="constrained")
-        for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names):
-            for key, label in ((name, "training"), (f"val_{name}", "validation")):
-                if key in trainer.history[0]:
-                    axes.plot(epochs, [row[key] for row in trainer.history], ".-", label=label)
-            axes.set(title=name.replace("_", " "), xlabel="epoch")
+        panels = [*names, "lr"]
+        figure = Figure(figsize=(4.5 * len(panels), 3.5), layout="constrained")
+        for axes, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
+            curves = {key: [row[key] for row in trainer.history] for key in (name, f"val_{name}") if key in first}
+            for values, label in zip(curves.values(), ("training", "validation")):
+                axes.plot(epochs, values, ".-", label=label)
+            if name == "loss" and min(map(min, curves.values())) > 0:
+                axes.set_yscale("log")
+            axes.set(title="learning rate" if name == "lr" else name.replace("_", " "), xlabel="epoch")
             axes.grid(alpha=0.3)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.axes[0].legend()

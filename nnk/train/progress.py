@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from nnk import backend
 
@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 INTERVAL = 0.1  # seconds between updates of the bar: more often costs time and is not seen
-BAR = "{desc}  {percentage:3.0f}% |{bar}| {rate_noinv_fmt}  {remaining} left"
+BAR = "{desc}  {percentage:3.0f}% |{bar}| {estimate}"
+BAR_WITHOUT_END = "{desc}  {n_fmt} images  {estimate}"
 
 
 class Progress(Callback):
     """Print a line after each epoch, and on a terminal a bar below them, with images/s and the time left.
 
-    Also says so when kernels have to be compiled. ``stream`` is where to print; None is standard output.
+    Also says so when kernels have to be compiled, and leaves that time out of its estimates. ``stream`` is where to
+    print; None is standard output.
     """
 
     def __init__(self, stream: TextIO | None = None):
@@ -28,40 +30,30 @@ class Progress(Callback):
 
     def fit_start(self, trainer: Trainer) -> None:
         """Draw the empty bar, and listen for compilations."""
-        self._out = self.stream or sys.stdout
-        self._bar = self._new_bar(trainer) if self._out.isatty() else None
-        self._unseen = 0  # samples that the bar does not know of yet
-        self._drawn = 0.0
-        self._told = False
-        self._compiled = False  # since the last batch
-        self._seconds = self._epochs = 0.0  # what is done, and in what time
-        self._last = time.perf_counter()
+        self._told = self._compiled = False  # ever, and since the last lap
+        self._seconds, self._from = 0.0, _done(trainer)
+        self._last, self._drawn = time.perf_counter(), 0.0
         self._new_epoch()
+        self._out = self.stream or sys.stdout
+        self._bar = _new_bar(trainer, self._out) if self._out.isatty() else None
         backend.kernels("cpu._driver").listeners.append(self._on_compile)
 
     def batch_end(self, trainer: Trainer, samples: int) -> None:
         """Count, and now and then draw."""
-        now, usual = self._lap()
-        if usual:
+        seconds = self._lap()
+        if seconds:
             self._rate_samples += samples
-            self._rate_seconds += usual
-        self._unseen += samples
-        if self._bar is not None and now - self._drawn >= INTERVAL:
+            self._rate_seconds += seconds
+        if self._bar is not None and self._last - self._drawn >= INTERVAL:
             self._draw(trainer)
-            self._drawn = now
 
     def epoch_end(self, trainer: Trainer) -> None:
         """Print the epoch's line."""
         self._lap()
-        self._epochs += 1
         row = trainer.history[-1]
-        fields = [_epoch(trainer.epoch, trainer.epochs)]
+        fields = [_epoch(trainer.epoch, trainer)]
         fields += [_field(name, value) for name, value in row.items() if name not in ("epoch", "lr")]
-        if self._rate_seconds:
-            fields.append(f"{self._rate_samples / self._rate_seconds:,.0f} images/s")
-        if trainer.epoch < trainer.epochs:
-            fields.append(f"{_clock(self._seconds / self._epochs * (trainer.epochs - trainer.epoch))} left")
-        self._print("   ".join(fields))
+        self._print("   ".join([*fields, *self._estimate(trainer)]))
         if self._bar is not None:
             self._draw(trainer)
         self._new_epoch()
@@ -72,44 +64,34 @@ class Progress(Callback):
         if self._bar is not None:
             self._bar.close()
 
-    def _lap(self) -> tuple[float, float]:
-        """Return the time, and the seconds since the last lap: 0 if kernels were compiled, which says nothing."""
+    def _lap(self) -> float:
+        """Return the seconds since the last lap, 0 if kernels were compiled: those say nothing of what will come."""
         now = time.perf_counter()
-        usual = 0.0 if self._compiled else now - self._last
-        self._seconds += usual
+        seconds = 0.0 if self._compiled else now - self._last
+        self._seconds += seconds
         self._last, self._compiled = now, False
-        return now, usual
+        return seconds
 
     def _new_epoch(self) -> None:
         self._rate_samples, self._rate_seconds = 0, 0.0
 
-    def _new_bar(self, trainer: Trainer):
-        from tqdm import tqdm
-
-        class Bar(tqdm):
-            monitor_interval = 0  # no thread that watches for bars that stand still
-
-        size = trainer.samples
-        return Bar(
-            total=None if size is None else size * trainer.epochs,
-            initial=0 if size is None else size * trainer.epoch + trainer.means.samples,
-            desc=_epoch(trainer.epoch + 1, trainer.epochs),
-            bar_format=None if size is None else BAR,
-            unit=" images",
-            unit_scale=True,
-            mininterval=0,  # `batch_end` keeps the interval
-            miniters=1,
-            dynamic_ncols=True,
-            leave=False,
-            file=self._out,
-        )
+    def _estimate(self, trainer: Trainer) -> list[str]:
+        fields = []
+        if self._rate_seconds:
+            fields.append(f"{self._rate_samples / self._rate_seconds:,.0f} images/s")
+        done = _done(trainer)
+        if self._from < done < 1:
+            fields.append(f"{_clock(self._seconds / (done - self._from) * (1 - done))} left")
+        return fields
 
     def _draw(self, trainer: Trainer) -> None:
-        means = "  ".join(_field(name, value) for name, value in trainer.means.means().items())
-        epoch = _epoch(min(trainer.epoch + 1, trainer.epochs), trainer.epochs)
-        self._bar.set_description_str(f"{epoch}  {means}" if means else epoch, refresh=False)
-        self._bar.update(self._unseen)
-        self._unseen = 0
+        means = [_field(name, value) for name, value in trainer.means.means().items()]
+        number = min(trainer.epoch + 1, trainer.epochs)
+        self._bar.set_description_str("  ".join([_epoch(number, trainer), *means]), refresh=False)
+        self._bar.estimate = "  ".join(self._estimate(trainer))
+        self._bar.n = _seen(trainer)
+        self._bar.refresh()
+        self._drawn = self._last
 
     def _on_compile(self, kernel: str) -> None:
         self._compiled = True
@@ -117,7 +99,7 @@ class Progress(Callback):
             self._told = True
             self._print("compiling kernels for this machine: only the first run has to wait for this")
         if self._bar is not None:
-            self._bar.set_description_str(f"compiling {kernel}")
+            self._bar.set_description_str(f"compiling {kernel.strip('_')}")
 
     def _print(self, line: str) -> None:
         if self._bar is not None:
@@ -126,8 +108,41 @@ class Progress(Callback):
             print(line, file=self._out, flush=True)
 
 
-def _epoch(number: int, epochs: int) -> str:
-    return f"epoch {number:{len(str(epochs))}}/{epochs}"
+def _new_bar(trainer: Trainer, stream: TextIO) -> Any:
+    from tqdm import tqdm
+
+    class Bar(tqdm):
+        monitor_interval = 0  # no thread that watches for bars that stand still
+        estimate = ""
+
+        @property
+        def format_dict(self) -> dict[str, Any]:
+            return {**super().format_dict, "estimate": self.estimate}
+
+    return Bar(
+        total=None if trainer.samples is None else trainer.samples * trainer.epochs,
+        initial=_seen(trainer),
+        desc=_epoch(trainer.epoch + 1, trainer),
+        bar_format=BAR_WITHOUT_END if trainer.samples is None else BAR,
+        dynamic_ncols=True,
+        leave=False,
+        file=stream,
+    )
+
+
+def _seen(trainer: Trainer) -> int:
+    """Count the samples of all epochs so far."""
+    return trainer.means.samples + (trainer.samples or 0) * trainer.epoch
+
+
+def _done(trainer: Trainer) -> float:
+    """Return how much of the run is done, from 0 to 1."""
+    part = trainer.batch / trainer.batches if trainer.batches else 0
+    return (trainer.epoch + part) / trainer.epochs
+
+
+def _epoch(number: int, trainer: Trainer) -> str:
+    return f"epoch {number:{len(str(trainer.epochs))}}/{trainer.epochs}"
 
 
 def _field(name: str, value: float) -> str:

@@ -45,7 +45,7 @@ def test_a_terminal_gets_a_bar_with_all_that_one_wants_to_know(make_trainer, ima
     monkeypatch.setattr(progress_module, "INTERVAL", 0)
     terminal = Terminal()
     make_trainer(callbacks=[Progress(terminal)]).fit(images, epochs=3)
-    pattern = r"epoch 2/3  loss \d\.\d{4}  accuracy \d\.\d{4} +\d+% \|.*\| +[\d.]+k? images/s +\d\d:\d\d left"
+    pattern = r"epoch 2/3  loss \d\.\d{4}  accuracy \d\.\d{4} +\d+% \|.*\| [\d,]+ images/s  \d\d:\d\d left"
     assert any(re.fullmatch(pattern, part.strip()) for part in shown(terminal)), shown(terminal)
     assert sum(part.startswith("epoch 3/3   loss") for part in shown(terminal)) == 1
 
@@ -100,6 +100,24 @@ def test_compilation_is_announced_once(make_trainer, images, stream):
     make_trainer(callbacks=[Progress(stream), Compile()]).fit(images)
     assert stream.getvalue().count("compiling kernels for this machine") == 1
     assert ("compiling another_kernel" in stream.getvalue()) == stream.isatty()
+
+
+def test_time_spent_compiling_is_left_out_of_the_estimates(make_trainer, images, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(progress_module.time, "perf_counter", lambda: clock[0])
+
+    class Compile(Callback):
+        def batch_end(self, trainer, samples):
+            clock[0] += 1
+            if trainer.epoch == 0 and trainer.batch in (1, 3):
+                clock[0] += 1000
+                backend.kernels("cpu._driver").listeners[-1]("some_kernel")
+
+    stream = io.StringIO()
+    make_trainer(callbacks=[Compile(), Progress(stream)]).fit(images, epochs=3)
+    lines = [line for line in stream.getvalue().splitlines() if line.startswith("epoch")]
+    assert "10 images/s   00:06 left" in lines[0]  # three batches of five seconds, and ten to come
+    assert "10 images/s   00:04 left" in lines[1]
 
 
 def test_nothing_is_left_behind(make_trainer, images):
