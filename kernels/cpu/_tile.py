@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .simd import F32, I32, I64, L, at, first_lanes, fma, i64, load, masked_store, splat, store
+from .simd import F32, I32, I64, L, at, first_lanes, fma, i64, load, masked_load, masked_store, splat, store
 
 # (MR, NV) by lanes: wide for many output channels, in threes where their vectors come in threes, one vector for few.
 # MR * NV sums, NV loaded vectors and one broadcast must fit 32 registers (AVX-512) or 16 (AVX2, SSE).
@@ -138,3 +138,76 @@ def outer_tile(typing_context, mr, nv, blocks, rows, columns, x, x_block, x_row,
         return context.get_dummy_value()
 
     return types.void(mr, nv, *[_A] * 14), lower
+
+
+@intrinsic(prefer_literal=True)
+def lane_tile(typing_context, mr, nv, x, offsets, pitch, zeros, taps, w, w_pitch, bias, y, places, lanes):
+    """y[m][:] = bias[:] + sum over tap < taps of x[tap][m][:] * w[tap][:] for m < MR: lanes are channels throughout.
+
+    As `dot_tile`, with w [taps][w_pitch] and the first `lanes` (at most NV * L) floats of every row.
+    """
+    if not _literals(mr, nv):
+        return None
+    MR, NV = mr.literal_value, nv.literal_value
+
+    def lower(context, b, sig, values):
+        x, offsets, pitch, zeros, taps, w, w_pitch, bias, y, places, lanes = values[2:]
+
+        def emit(read, write):
+            def tap(t, sums):
+                line = at(b, w, b.mul(t, w_pitch))
+                vectors = [load(b, at(b, line, i64(v * L))) for v in range(NV)]
+                out = []
+                for m in range(MR):
+                    offset = _table(b, offsets, b.add(b.mul(t, pitch), i64(m)))
+                    inside = b.icmp_signed(">=", offset, i64(0))
+                    row = b.select(inside, b.add(x, b.shl(offset, i64(2))), zeros)
+                    out += [fma(b, read(at(b, row, i64(v * L)), v), vectors[v], sums[m * NV + v]) for v in range(NV)]
+                return out
+            sums = for_range(b, taps, [load(b, at(b, bias, i64(v * L))) for v in range(NV)] * MR, tap)
+            for m in range(MR):
+                row = at(b, y, _table(b, places, i64(m)))
+                for v in range(NV):
+                    write(sums[m * NV + v], at(b, row, i64(v * L)), v)
+
+        with b.if_else(b.icmp_signed(">=", lanes, i64(NV * L))) as (whole, part):
+            with whole:
+                emit(lambda p, v: load(b, p), lambda value, p, v: store(b, value, p))
+            with part:
+                masks = [first_lanes(b, b.sub(lanes, i64(v * L))) for v in range(NV)]
+                emit(lambda p, v: masked_load(b, p, masks[v]), lambda value, p, v: masked_store(b, value, p, masks[v]))
+        return context.get_dummy_value()
+
+    return types.void(mr, nv, *[_A] * 11), lower
+
+
+@intrinsic(prefer_literal=True)
+def lane_sums(typing_context, taps, rows, columns, x, offsets, x_row, x_column, d, d_row, d_column, lanes, sums):
+    """sums[tap][:] += sum over a rows x columns box of pixels of x[pixel + offsets[tap]][:] * d[pixel][:], L lanes.
+
+    `taps` is a literal; d is read up to `lanes` lanes, x whole. Steps are in floats.
+    """
+    if not _literals(taps):
+        return None
+    TAPS = taps.literal_value
+
+    def lower(context, b, sig, values):
+        rows, columns, x, offsets, x_row, x_column, d, d_row, d_column, lanes, sums = values[1:]
+        mask = first_lanes(b, lanes)
+        places = [at(b, sums, i64(t * L)) for t in range(TAPS)]
+        starts = [at(b, x, _table(b, offsets, i64(t))) for t in range(TAPS)]
+
+        def row(r, held):
+            ds = at(b, d, b.mul(r, d_row))
+
+            def pixel(j, held):
+                step = b.add(b.mul(r, x_row), b.mul(j, x_column))
+                value = masked_load(b, at(b, ds, b.mul(j, d_column)), mask)
+                return [fma(b, load(b, at(b, start, step)), value, total) for start, total in zip(starts, held)]
+            return for_range(b, columns, held, pixel)
+
+        for place, value in zip(places, for_range(b, rows, [load(b, p) for p in places], row)):
+            store(b, value, place)
+        return context.get_dummy_value()
+
+    return types.void(taps, *[_A] * 11), lower

@@ -20,6 +20,7 @@ import numpy as np
 from numba import njit
 
 from ._driver import INT, PTR, get_num_threads, job, share
+from ._geometry import zeros
 from ._memory import empty, workspace
 from ._pack import pack_backward, pack_forward
 from ._tile import NARROW, WIDE, dot_tile
@@ -133,12 +134,6 @@ def _tiles(first, last, thread, a):
 def rows(count: int, pitch: int, tile: int) -> np.ndarray:
     """Offsets of `count` rows, the last repeated to fill the last register tile."""
     return np.minimum(np.arange(count + tile), count - 1).astype(np.int32) * np.int32(pitch)
-
-
-@functools.cache
-def zeros(floats: int) -> np.ndarray:
-    """A row of zeros."""
-    return np.zeros(floats, np.float32)
 
 
 def _filters(packed: np.ndarray, m: int, channels: int, filters: int, width: int) -> np.ndarray:

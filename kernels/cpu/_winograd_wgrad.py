@@ -12,11 +12,12 @@ from __future__ import annotations
 import numpy as np
 
 from ._driver import INT, PTR, get_num_threads, job
+from ._geometry import zeros
 from ._memory import workspace
 from ._tile import outer_tile
 from ._transform import GT, A, sandwich
 from ._wgrad import combine
-from ._winograd import patch, transform_input, zeros
+from ._winograd import patch, transform_input
 from .simd import L, vsplat, vstore
 
 # (MR, NV) by lanes; MR divides L, so every tile of MR input channels is whole.
