@@ -14,9 +14,10 @@ values lies further than √n σ from their mean, so that
 
     n σ² = Σ (x - x₀)² - (Σ (x - x₀))² / n
 
-loses a factor n of its precision at worst. A block of at most 64 rows is summed so in float32, about its first row; the
-blocks are joined so in float64, about the first pixel. The mean that backward receives is rounded to float32, which at
-μ = 10⁵ σ moves it by 0.3 % of σ: forward corrects for that in the shift, backward by the mean of x - μ.
+loses a factor n of its precision at worst (shifted sums: Chan, Golub and LeVeque (1983), The American Statistician
+37(3)). A block of at most 64 rows is summed so in float32, about its first row; the blocks are joined so in float64,
+about the first pixel. The mean that backward receives is rounded to float32, which at μ = 10⁵ σ moves it by up to 0.6 %
+of σ: forward corrects for that in the shift, backward by the mean of x - μ.
 """
 
 from __future__ import annotations
