@@ -36,13 +36,16 @@ class _Version(argparse.Action):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code: 0, 1 for a failure, 2 for a mistake in what was asked."""
     parser = _parser()
-    args = parser.parse_args(argv)
-    if args.command is None:
+    args, args.rest = parser.parse_known_args(argv)
+    if args.command is None and not args.rest:
         parser.print_help()
         return 2
-    warnings.showwarning = lambda message, *_: print(f"nnk {args.command}: warning: {message}", file=sys.stderr)
+    if args.rest and args.command != "bench":
+        parser.error(f"unrecognized arguments: {' '.join(args.rest)}")
     try:
-        return args.run(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = _one_line
+            return args.run(args)
     except CommandError as error:
         print(f"nnk {args.command}: error: {error}", file=sys.stderr)
         return error.code
@@ -55,6 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+def _one_line(message: Warning | str, *where: object) -> None:
+    print(f"nnk: warning: {message}", file=sys.stderr)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="nnk", description="Train convolutional networks with handwritten Numba kernels.")
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
@@ -62,7 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     for name, module in COMMANDS.items():
         summary = module.__doc__.strip().splitlines()[0]
         command = commands.add_parser(
-            name, help=summary[0].lower() + summary[1:].rstrip("."), description=module.__doc__.strip()
+            name,
+            help=summary[0].lower() + summary[1:].rstrip("."),
+            description=module.__doc__.strip(),
+            add_help=name != "bench",  # whose help is that of the benches
         )
         module.add_arguments(command)
         command.set_defaults(run=module.run)

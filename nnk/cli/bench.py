@@ -1,4 +1,4 @@
-"""Measure the kernels against this machine and other libraries; the benches' own options follow."""
+"""Measure the kernels against this machine and other libraries."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from .errors import CommandError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options: whatever the benches take."""
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="passed on to the benches")
+    """Declare the options: none, the benches have their own."""
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the benches of the checkout that nnk is installed from."""
-    checkout = Path(nnk.__file__).resolve().parents[1]
-    if not (checkout / "bench" / "__main__.py").is_file():
+    """Run the benches of the checkout that nnk is installed from, with all arguments."""
+    benches = Path(nnk.__file__).resolve().parents[1] / "bench"
+    if not (benches / "__main__.py").is_file():
         raise CommandError(
             "the benches come with nnk's repository, not with an installed package: clone it, install it with "
             "python -m pip install -e . and run nnk bench again"
         )
-    return subprocess.run([sys.executable, "-m", "bench", *args.arguments], cwd=checkout, check=False).returncode
+    return subprocess.run([sys.executable, str(benches), *args.rest], check=False).returncode
