@@ -154,7 +154,7 @@ def as_array(x: Any) -> Any:
         raise TypeError(f"cannot read a {_type_name(x)} as an array: {error}") from error
     if array.dtype.kind not in "biuf":
         raise TypeError(f"cannot read a {_type_name(x)} as an array of numbers: its dtype would be {array.dtype}")
-    if isinstance(x, (float, list, tuple)) and array.dtype == np.float64:
+    if type(x) in (float, list, tuple) and array.dtype == np.float64:
         array = array.astype(_FLOAT32)
     return array if array.flags.aligned else array.copy()
 

@@ -75,7 +75,7 @@ def test_mixed_dtypes():
 
 @pytest.mark.parametrize(
     ("value", "dtype"),
-    [(1.5, "f4"), ([1, 2], "i8"), ([[1.0], [2.0]], "f4"), ((1.0, 2), "f4"), (np.float64(1), "f4")],
+    [(1.5, "f4"), ([1, 2], "i8"), ([[1.0], [2.0]], "f4"), ((1.0, 2), "f4"), (np.float64(1), "f8")],
 )
 def test_numbers_and_lists(value, dtype):
     array = backend.as_array(value)

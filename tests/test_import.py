@@ -30,6 +30,10 @@ def test_modules_and_optimisers_need_numpy_alone():
     assert not {name for name in loaded if name.startswith("nnk.kernels.")} - {"nnk.kernels.shapes"}
 
 
+def test_without_docstrings():
+    subprocess.run([sys.executable, "-OO", "-c", "import nnk; nnk.nn, nnk.optim, nnk.train"], check=True)
+
+
 def test_the_reference_needs_numpy_alone():
     code = "import nnk, numpy as np\nwith nnk.use_backend('reference'): nnk.nn.ReLU()(np.ones(3))"
     assert not modules_after(code) & HEAVY

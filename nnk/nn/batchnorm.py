@@ -15,22 +15,7 @@ __all__ = ["BatchNorm1d", "BatchNorm2d"]
 
 
 class _BatchNorm(Module):
-    """Batch normalisation over all axes but the channels, axis 1.
-
-        y = weight * (x - mean) / sqrt(var + eps) + bias
-
-    In training, mean and (biased) variance are the batch's, and the gradient goes through them; the running statistics
-    move by ``running += momentum * (new - running)``, with the unbiased variance, or are plain averages over all
-    batches with ``momentum=None``. In eval mode the running statistics stand for the batch's, as constants. With
-    ``track_running_stats=False`` there are none, and both modes use the batch's.
-
-    `weight` starts at 1 and `bias` at 0; ``affine=False`` has neither, ``bias=False`` only the weight. Buffers are
-    `running_mean`, `running_var` and the 0-d int64 `num_batches_tracked`.
-
-    Raises ValueError on an input with another number of axes or channels, and in training on a single value per channel
-    or an `eps` that is not positive; TypeError on another dtype than the weight's.
-    Source: Ioffe and Szegedy (2015), arXiv:1502.03167.
-    """
+    """Batch normalisation over all axes but the channels, axis 1; `BatchNorm2d` says what it computes."""
 
     _shapes: ClassVar[dict[int, str]]  # what inputs are taken, by their number of axes
 
@@ -151,14 +136,32 @@ def _as_images(x: Any) -> Any:
 
 
 class BatchNorm1d(_BatchNorm):
-    """Batch normalisation of (N, C) or (N, C, L), over all axes but C."""
+    """Batch normalisation of (N, C) or (N, C, L): each channel by its mean and variance over all other axes.
 
-    __doc__ += _BatchNorm.__doc__.partition("\n")[2]
+        y = weight * (x - mean) / sqrt(var + eps) + bias
+
+    Running statistics, modes, errors and source are those of `BatchNorm2d`.
+    """
+
     _shapes: ClassVar = {2: "(N, C)", 3: "(N, C, L)"}
 
 
 class BatchNorm2d(_BatchNorm):
-    """Batch normalisation of images (N, C, H, W), over all axes but C."""
+    """Batch normalisation of images (N, C, H, W): each channel by its mean and variance over N, H and W.
 
-    __doc__ += _BatchNorm.__doc__.partition("\n")[2]
+        y = weight * (x - mean) / sqrt(var + eps) + bias
+
+    In training, mean and (biased) variance are the batch's, and the gradient goes through them; the running statistics
+    move by ``running += momentum * (new - running)``, with the unbiased variance, or are plain averages over all
+    batches with ``momentum=None``. In eval mode the running statistics stand for the batch's, as constants. With
+    ``track_running_stats=False`` there are none, and both modes use the batch's.
+
+    `weight` starts at 1 and `bias` at 0; ``affine=False`` has neither, ``bias=False`` only the weight. Buffers are
+    `running_mean`, `running_var` and the 0-d int64 `num_batches_tracked`. An empty batch leaves the statistics alone.
+
+    Raises ValueError on an input with another number of axes or channels, and in training on a single value per channel
+    or an `eps` that is not positive; TypeError on another dtype than the weight's.
+    Source: Ioffe and Szegedy (2015), arXiv:1502.03167.
+    """
+
     _shapes: ClassVar = {4: "(N, C, H, W)"}

@@ -38,7 +38,7 @@ def close(ours, expected):
     np.testing.assert_allclose(ours, expected, rtol=2e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("order", ["C", "channels last", "gaps"])
+@pytest.mark.parametrize("order", ["C", "channels last", "gaps", "reversed", "broadcast"])
 @pytest.mark.parametrize(("module", "shape"), MODULES, ids=lambda value: repr(value).partition("\n")[0])
 def test_as_on_the_reference(module, shape, order):
     rng = np.random.default_rng(0)
@@ -50,6 +50,10 @@ def test_as_on_the_reference(module, shape, order):
         x = np.asarray(rng.standard_normal((*shape, 2)), np.float32)[..., 0]
     else:
         x = np.asarray(rng.standard_normal(shape), np.float32)
+    if order == "reversed":
+        x = np.flip(x)
+    elif order == "broadcast" and len(shape) > 1:
+        x = np.broadcast_to(x[:1], shape)
 
     nnk.manual_seed(0)
     y = module(x)
