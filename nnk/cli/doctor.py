@@ -12,7 +12,7 @@ from importlib import metadata
 import nnk
 from nnk import backend
 
-from .errors import CommandError
+from .errors import CommandError, num_threads
 
 PACKAGES = ("numpy", "numba", "llvmlite", "safetensors", "tqdm", "scikit-learn", "matplotlib", "torch")
 FEATURES = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "neon", "sve")
@@ -52,7 +52,7 @@ def _machine() -> Iterator[tuple[str, str]]:
     yield "simd", f"{backend.kernels('cpu.simd').L} floats wide; {' '.join(f for f in FEATURES if f in features)}"
     layer = driver.threading_layer()
     note = ": kernels of several Python threads wait for each other" if layer == "workqueue" else ""
-    yield "threads", f"{nnk.get_num_threads()}, threading layer {layer}{note}"
+    yield "threads", f"{num_threads()}, threading layer {layer}{note}"
     yield "kernel cache", str(backend.kernels("cpu._cache").folder())
     yield "gpu", _gpu()
 

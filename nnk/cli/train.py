@@ -11,6 +11,7 @@ from typing import Any
 import nnk
 from nnk import data, models, optim
 from nnk.train import (
+    Checkpoint,
     CheckpointError,
     NonFiniteError,
     Progress,
@@ -20,7 +21,7 @@ from nnk.train import (
     read_checkpoint,
 )
 
-from .errors import CommandError
+from .errors import CommandError, num_threads
 
 RUNS = Path("runs")
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
@@ -79,11 +80,12 @@ def run(args: argparse.Namespace) -> int:
         config["lr"] = config["lr"] or RATES.get(config["optimizer"])
     if threads is not None:
         nnk.set_num_threads(threads)
+    threads = num_threads()
     train, test, model, optimizer = _build(config)
-    out = args.out or new_run_dir(RUNS, config["data"])
+    out = args.out or _new_run_dir(config["data"])
     print(f"data    {config['data']}: {len(train)} training and {len(test)} test images")
     print(f"model   {config['model']}: {sum(p.data.size for p in model.parameters()):,} parameters")
-    print(f"run     {out}: {config['epochs']} epochs, {nnk.get_num_threads()} threads", flush=True)
+    print(f"run     {out}: {config['epochs']} epochs, {threads} threads", flush=True)
 
     loader = data.DataLoader(train, config["batch_size"], shuffle=True, seed=config["seed"])
     trainer = Trainer(
@@ -93,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
             optimizer, config["lr"], total_steps=config["epochs"] * len(loader)
         ),
         batch_size=config["batch_size"],
-        callbacks=[Progress()],
+        callbacks=[Progress(), Checkpoint(seconds=60)],
         out=out,
         config=config,
     )
@@ -132,6 +134,13 @@ def _saved_run(out: Path | None) -> dict[str, Any]:
         return read_checkpoint(out / files.CHECKPOINT)
     except CheckpointError as error:
         raise CommandError(str(error)) from error
+
+
+def _new_run_dir(name: str) -> Path:
+    try:
+        return new_run_dir(RUNS, name)
+    except OSError as error:
+        raise CommandError(f"no folder for the run: {error}") from error
 
 
 def _require_free(out: Path | None) -> None:

@@ -7,6 +7,7 @@ import io
 import time
 from typing import TYPE_CHECKING
 
+from nnk.nn.arguments import integer
 from nnk.serialization import replacing
 
 from .files import CURVES, HISTORY, write_text
@@ -36,15 +37,18 @@ class Callback:
 
 
 class Checkpoint(Callback):
-    """Save a checkpoint after every epoch, every ``steps`` steps and every ``seconds`` seconds."""
+    """Save a checkpoint after every epoch, every ``steps`` steps of it and every ``seconds`` seconds.
+
+    Raises TypeError or ValueError unless ``steps`` is an int of at least 1.
+    """
 
     def __init__(self, *, steps: int | None = None, seconds: float | None = None):
-        self.steps = steps
+        self.steps = None if steps is None else integer(steps, "steps", least=1)
         self.seconds = seconds
 
     def fit_start(self, trainer: Trainer) -> None:
-        """Save at once, so that a run can be continued however early it dies."""
-        self._save(trainer)
+        """Start the clock: the trainer has just saved."""
+        self._saved = time.monotonic()
 
     def batch_end(self, trainer: Trainer, samples: int) -> None:
         """Save if it is time."""
@@ -76,7 +80,8 @@ class HistoryFile(Callback):
         if not trainer.history:
             return
         text = io.StringIO()
-        writer = csv.DictWriter(text, trainer.history[0], lineterminator="\n")
+        columns = dict.fromkeys(name for row in trainer.history for name in row)
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(trainer.history)
         write_text(trainer.out / HISTORY, text.getvalue())
@@ -94,16 +99,15 @@ class Curves(Callback):
             return
         if not trainer.history:
             return
-        first = trainer.history[0]
-        names = [name for name in first if name not in ("epoch", "lr") and not name.startswith("val_")]
-        epochs = [row["epoch"] for row in trainer.history]
+        names = [name for name in trainer.history[0] if name not in ("epoch", "lr") and not name.startswith("val_")]
         panels = [*names, "lr"]
         figure = Figure(figsize=(4.5 * len(panels), 3.5), layout="constrained")
         for axes, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
-            curves = {key: [row[key] for row in trainer.history] for key in (name, f"val_{name}") if key in first}
-            for values, label in zip(curves.values(), ("training", "validation")):
-                axes.plot(epochs, values, ".-", label=label)
-            if name == "loss" and min(map(min, curves.values())) > 0:
+            for key, label in ((name, "training"), (f"val_{name}", "validation")):
+                points = [(row["epoch"], row[key]) for row in trainer.history if key in row]
+                if points:
+                    axes.plot(*zip(*points), ".-", label=label)
+            if name == "loss" and axes.dataLim.y0 > 0:
                 axes.set_yscale("log")
             axes.set(title="learning rate" if name == "lr" else name.replace("_", " "), xlabel="epoch")
             axes.grid(alpha=0.3)

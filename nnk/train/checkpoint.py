@@ -30,14 +30,19 @@ class CheckpointError(RuntimeError):
 def write_checkpoint(path: str | Path, tree: dict[str, Any]) -> None:
     """Write ``tree`` (dicts, lists, tuples, arrays, numbers, strings, booleans, None) in one piece.
 
-    Raises TypeError for a value that is none of these. Numbers come back exactly, NaN and inf included.
+    Numbers come back exactly, NaN and inf included. Raises TypeError for a value that is none of these, OSError when
+    the file cannot be written; an old one at ``path`` is still whole then.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     tensors: dict[str, np.ndarray] = {}
     outline = _take_out(tree, "", tensors)
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, {KEY: json.dumps({"format": FORMAT, "tree": outline})})
+    try:
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, {KEY: json.dumps({"format": FORMAT, "tree": outline})})
+    except SafetensorError as error:
+        raise OSError(f"checkpoint {path} cannot be written: {error}") from error
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

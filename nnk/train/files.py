@@ -20,7 +20,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def drop_leftovers(folder: Path) -> None:
-    """Delete temporary files of a process that was killed while it wrote."""
+    """Delete temporary files of a process that was killed inside `replacing`."""
     for temporary in folder.glob(".*.tmp"):
         temporary.unlink(missing_ok=True)
 

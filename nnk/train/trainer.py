@@ -175,11 +175,18 @@ class Trainer:
         """Return the model's outputs for ``inputs``, an array (N, …) or an `ArrayDataset`, in eval mode."""
         if not isinstance(inputs, ArrayDataset):
             inputs = ArrayDataset(backend.as_array(inputs))
+        if not len(inputs):
+            raise ValueError("inputs is empty, expected at least one")
         with self._inference(), contextlib.closing(DataLoader(inputs, self.batch_size).batches(0)) as batches:
             return np.concatenate([self.model(batch[0]) for batch in batches])
 
     def save(self) -> None:
-        """Write the checkpoint into ``out``, unless it was written at this very point."""
+        """Write the checkpoint into ``out``, unless it was written at this very point.
+
+        Raises ValueError without ``out``, OSError when it cannot be written; then the old checkpoint is still there.
+        """
+        if self.out is None:
+            raise ValueError("out is None, expected the run directory: Trainer(..., out=...)")
         if self._saved == (self.epoch, self.batch):
             return
         state = {
@@ -216,6 +223,8 @@ class Trainer:
         self.optimizer.zero_grad()
         output = self.model(x)
         loss = self.loss(output, y)
+        if np.shape(loss):
+            raise ValueError(f"loss has shape {np.shape(loss)}, expected one number: reduction='mean' or 'sum'")
         value = float(loss)
         if not math.isfinite(value):
             raise NonFiniteError(self._explain(value, x))
@@ -279,7 +288,7 @@ class Trainer:
         """Return the checkpoint to resume from; touch nothing."""
         if resume:
             if self.out is None:
-                raise ValueError("resume needs the run directory: Trainer(..., out=...)")
+                raise ValueError("out is None, but resume needs the run directory: Trainer(..., out=...)")
             return read_checkpoint(self.out / files.CHECKPOINT)
         if self.out is not None and self._saved is None and files.holds_run(self.out):
             raise FileExistsError(f"{self.out} holds a run already: resume it, or choose another folder")
@@ -299,6 +308,7 @@ class Trainer:
         self._saved = None
         self.out.mkdir(parents=True, exist_ok=True)
         files.drop_leftovers(self.out)
+        self.save()  # first, so that whatever holds a run can be resumed
         description = {"config": self.config, "facts": self.facts, "environment": environment()}
         files.write_text(self.out / files.CONFIG, json.dumps(description, indent=2) + "\n")
 

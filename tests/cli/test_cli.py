@@ -102,6 +102,7 @@ def test_resume_takes_the_runs_own_options(toy_data, capsys, tmp_path):
         (["--resume"], "--resume needs --out DIR, the folder of the run to continue"),
         (["--resume", "--out", "none"], "there is no checkpoint none/checkpoint.safetensors"),
         (["--out", "file"], "--out file is a file, not a folder"),
+        (["--out", "file/run"], "Not a directory: 'file/run'"),
         (["--out", "run"], "run holds a run already: add --resume to continue it, or choose another --out"),
         (["--resume", "--out", "broken"], "checkpoint broken/checkpoint.safetensors is truncated or damaged:"),
         (["--resume", "--out", "run", "--lr", "0.5"], "cannot resume run, it is another run: lr is 0.5 here and 0.003"),
@@ -132,6 +133,14 @@ def test_more_threads_than_cores_are_a_one_line_warning(toy_data, capsys):
     finally:
         nnk.set_num_threads(threads)
     assert re.fullmatch(r"nnk: warning: 1000 threads asked for[^\n]*\n", capsys.readouterr().err)
+
+
+def test_a_bad_environment_variable_is_one_line():
+    for command in ("train", "doctor"):
+        process = start(command, env={**os.environ, "NNK_NUM_THREADS": "none"})
+        err = process.communicate()[1]
+        assert err == f"nnk {command}: error: NNK_NUM_THREADS must be a positive integer, got 'none'\n"
+        assert process.returncode == 2
 
 
 def test_a_missing_extra_is_named(capsys, monkeypatch):

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors
 from safetensors.numpy import load_file
 
 import nnk
 from nnk import nn
 from nnk.data import DataLoader
-from nnk.train import Callback, Checkpoint, CheckpointError, Interrupted, Trainer
+from nnk.train import Callback, Checkpoint, CheckpointError, Curves, Interrupted, Trainer, files
 from nnk.train import checkpoint as checkpoint_module
 
 EPOCHS, BATCHES = 3, 5  # of the toy run: 50 images in batches of 10
@@ -39,6 +40,12 @@ class At(Callback):
 
 def cut():
     raise Cut
+
+
+@pytest.fixture(autouse=True)
+def no_curves(monkeypatch):
+    """Drawing would take longer than all the training."""
+    monkeypatch.setattr(Curves, "fit_end", lambda curves, trainer: None)
 
 
 def ctrl_c():
@@ -286,8 +293,47 @@ def test_nothing_to_resume(tmp_path, make_trainer, images):
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         make_trainer(tmp_path / "none").fit(images, resume=True)
     assert not (tmp_path / "none").exists()
-    with pytest.raises(ValueError, match="resume needs the run directory"):
+    with pytest.raises(ValueError, match="out is None, but resume needs the run directory"):
         make_trainer().fit(images, resume=True)
+
+
+def test_a_run_that_dies_while_it_is_set_up_can_be_resumed(tmp_path, make_trainer, images, monkeypatch):
+    make_trainer(tmp_path / "whole").fit(images)
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_text", lambda path, text: cut())
+        with pytest.raises(Cut):
+            make_trainer(tmp_path / "run").fit(images)
+    make_trainer(tmp_path / "run").fit(images, resume=True)
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
+    assert (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(half, make_trainer, images, monkeypatch):
+    def no_space(*args):
+        raise safetensors.SafetensorError("I/O error: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("safetensors.numpy.save_file", no_space)
+        with pytest.raises(OSError, match="cannot be written: I/O error: No space left"):
+            make_trainer(half).fit(images, epochs=3, resume=True)
+    assert len(make_trainer(half).fit(images, epochs=3, resume=True)) == 3
+
+
+def test_checkpoints_by_the_clock(tmp_path, make_trainer, images, monkeypatch):
+    clock, saves = [0.0], []
+
+    class Tick(Callback):
+        def batch_end(self, trainer, samples):
+            clock[0] += 1
+
+    monkeypatch.setattr("nnk.train.callbacks.time.monotonic", lambda: clock[0])
+    trainer = make_trainer(tmp_path / "run", callbacks=[Tick(), Checkpoint(seconds=2)])
+    save = trainer.save
+    trainer.save = lambda: saves.append((trainer.epoch, trainer.batch)) or save()
+    trainer.fit(images)
+    assert saves == [(0, 0), (0, 2), (0, 4), (1, 0), (1, 0)]
+    with pytest.raises(ValueError, match="steps is 0, expected at least 1"):
+        Checkpoint(steps=0)
 
 
 def test_a_run_is_not_overwritten(half, make_trainer, images, contents):

@@ -206,6 +206,22 @@ def test_an_input_that_is_not_finite_is_named(make_trainer, images):
         make_trainer().fit((bad, images[1]))
 
 
+def test_a_loss_for_each_sample_is_refused(make_trainer, images):
+    trainer = make_trainer(loss=nn.CrossEntropyLoss(reduction="none"))
+    with pytest.raises(ValueError, match=r"loss has shape \(10,\), expected one number"):
+        trainer.fit(images)
+
+
+def test_validation_may_begin_later(make_trainer, images, val_images, tmp_path):
+    trainer = make_trainer(tmp_path / "run")
+    trainer.fit(images)
+    trainer.fit(images, val_images)
+    header, first, second = (tmp_path / "run" / "history.csv").read_text().splitlines()
+    assert header == "epoch,lr,loss,accuracy,val_loss,val_accuracy"
+    assert first.endswith(",,")
+    assert second.count(",") == 5
+
+
 def test_bad_data_is_named(make_trainer, images):
     trainer = make_trainer()
     with pytest.raises(TypeError, match="train is a int, expected a pair of arrays"):
@@ -224,5 +240,9 @@ def test_bad_data_is_named(make_trainer, images):
         trainer.fit((images[0], images[1][:-1]))
     with pytest.raises(ValueError, match="scheduler_interval is 'batch', expected 'step', 'epoch' or None"):
         make_trainer(scheduler_interval="batch")
+    with pytest.raises(ValueError, match="inputs is empty"):
+        trainer.predict(images[0][:0])
+    with pytest.raises(ValueError, match="out is None"):
+        trainer.save()
     with pytest.raises(ValueError, match="epochs is 0, expected at least 1"):
         trainer.fit(images, epochs=0)
