@@ -141,44 +141,38 @@ def outer_tile(typing_context, mr, nv, blocks, rows, columns, x, x_block, x_row,
 
 
 @intrinsic(prefer_literal=True)
-def lane_tile(typing_context, mr, nv, x, offsets, pitch, zeros, taps, w, w_pitch, bias, y, places, lanes):
-    """y[m][:] = bias[:] + sum over tap < taps of x[tap][m][:] * w[tap][:] for m < MR: lanes are channels throughout.
+def lane_tile(typing_context, mr, rows, columns, x, x_row, x_column, x_pixel, w, w_row, w_column, bias, y, y_pixel,
+              lanes):
+    """y[m][:] = bias[:] + sum over r < rows, s < columns of x[m, r, s][:] * w[r, s][:] for m < MR: lanes are channels.
 
-    As `dot_tile`, with w [taps][w_pitch] and the first `lanes` (at most NV * L) floats of every row.
+    All steps are in floats; every vector is read whole, the first `lanes` lanes of y are written.
     """
-    if not _literals(mr, nv):
+    if not _literals(mr):
         return None
-    MR, NV = mr.literal_value, nv.literal_value
+    MR = mr.literal_value
 
     def lower(context, b, sig, values):
-        x, offsets, pitch, zeros, taps, w, w_pitch, bias, y, places, lanes = values[2:]
+        rows, columns, x, x_row, x_column, x_pixel, w, w_row, w_column, bias, y, y_pixel, lanes = values[1:]
 
-        def emit(read, write):
-            def tap(t, sums):
-                line = at(b, w, b.mul(t, w_pitch))
-                vectors = [load(b, at(b, line, i64(v * L))) for v in range(NV)]
-                out = []
-                for m in range(MR):
-                    offset = _table(b, offsets, b.add(b.mul(t, pitch), i64(m)))
-                    inside = b.icmp_signed(">=", offset, i64(0))
-                    row = b.select(inside, b.add(x, b.shl(offset, i64(2))), zeros)
-                    out += [fma(b, read(at(b, row, i64(v * L)), v), vectors[v], sums[m * NV + v]) for v in range(NV)]
+        def row(r, sums):
+            xs, ws = at(b, x, b.mul(r, x_row)), at(b, w, b.mul(r, w_row))
+
+            def column(s, sums):
+                weight, p, out = load(b, at(b, ws, b.mul(s, w_column))), at(b, xs, b.mul(s, x_column)), []
+                for total in sums:
+                    out.append(fma(b, load(b, p), weight, total))
+                    p = at(b, p, x_pixel)
                 return out
-            sums = for_range(b, taps, [load(b, at(b, bias, i64(v * L))) for v in range(NV)] * MR, tap)
-            for m in range(MR):
-                row = at(b, y, _table(b, places, i64(m)))
-                for v in range(NV):
-                    write(sums[m * NV + v], at(b, row, i64(v * L)), v)
+            return for_range(b, columns, sums, column)
 
-        with b.if_else(b.icmp_signed(">=", lanes, i64(NV * L))) as (whole, part):
-            with whole:
-                emit(lambda p, v: load(b, p), lambda value, p, v: store(b, value, p))
-            with part:
-                masks = [first_lanes(b, b.sub(lanes, i64(v * L))) for v in range(NV)]
-                emit(lambda p, v: masked_load(b, p, masks[v]), lambda value, p, v: masked_store(b, value, p, masks[v]))
+        sums = for_range(b, rows, [load(b, at(b, bias, i64(0)))] * MR, row)
+        mask, p = first_lanes(b, lanes), at(b, y, i64(0))
+        for total in sums:
+            masked_store(b, total, p, mask)
+            p = at(b, p, y_pixel)
         return context.get_dummy_value()
 
-    return types.void(mr, nv, *[_A] * 11), lower
+    return types.void(mr, *[_A] * 13), lower
 
 
 @intrinsic(prefer_literal=True)
