@@ -93,6 +93,17 @@ def tables(images: int, size: tuple[int, int], pixel: int, geometry: Geometry,
     return np.ascontiguousarray(table, np.int32), np.ascontiguousarray(places, np.int32)
 
 
+@functools.lru_cache(512)
+def tap_ranges(size: int, count: int, kernel: int, stride: int, dilation: int, before: int) -> np.ndarray:
+    """Per tap of one axis: its offset in the input, and the first and one past the last output position it serves."""
+    taps = []
+    for r in range(kernel):
+        offset = r * dilation - before
+        first = max(0, -(offset // stride))
+        taps.append((offset, first, max(first, min(count, (size - 1 - offset) // stride + 1))))
+    return np.array(taps, np.int32)
+
+
 def images_a_job(n: int, pixels: int) -> int:
     """The largest divisor of n images whose maps together have at most `_SMALL_MAP` pixels."""
     most = max(1, _SMALL_MAP // pixels)

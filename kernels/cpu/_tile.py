@@ -145,7 +145,7 @@ def lane_tile(typing_context, mr, rows, columns, x, x_row, x_column, x_pixel, w,
               lanes):
     """y[m][:] = bias[:] + sum over r < rows, s < columns of x[m, r, s][:] * w[r, s][:] for m < MR: lanes are channels.
 
-    All steps are in floats; every vector is read whole, the first `lanes` lanes of y are written.
+    Steps are in floats. Of x and y the first `lanes` floats of every vector are touched.
     """
     if not _literals(mr):
         return None
@@ -154,54 +154,62 @@ def lane_tile(typing_context, mr, rows, columns, x, x_row, x_column, x_pixel, w,
     def lower(context, b, sig, values):
         rows, columns, x, x_row, x_column, x_pixel, w, w_row, w_column, bias, y, y_pixel, lanes = values[1:]
 
-        def row(r, sums):
-            xs, ws = at(b, x, b.mul(r, x_row)), at(b, w, b.mul(r, w_row))
+        def emit(read, write):
+            def row(r, sums):
+                xs, ws = at(b, x, b.mul(r, x_row)), at(b, w, b.mul(r, w_row))
 
-            def column(s, sums):
-                weight, p, out = load(b, at(b, ws, b.mul(s, w_column))), at(b, xs, b.mul(s, x_column)), []
-                for total in sums:
-                    out.append(fma(b, load(b, p), weight, total))
-                    p = at(b, p, x_pixel)
-                return out
-            return for_range(b, columns, sums, column)
+                def column(s, sums):
+                    weight, p, out = load(b, at(b, ws, b.mul(s, w_column))), at(b, xs, b.mul(s, x_column)), []
+                    for total in sums:
+                        out.append(fma(b, read(p), weight, total))
+                        p = at(b, p, x_pixel)
+                    return out
+                return for_range(b, columns, sums, column)
 
-        sums = for_range(b, rows, [load(b, at(b, bias, i64(0)))] * MR, row)
-        mask, p = first_lanes(b, lanes), at(b, y, i64(0))
-        for total in sums:
-            masked_store(b, total, p, mask)
-            p = at(b, p, y_pixel)
+            p = at(b, y, i64(0))
+            for total in for_range(b, rows, [load(b, at(b, bias, i64(0)))] * MR, row):
+                write(total, p)
+                p = at(b, p, y_pixel)
+        _whole_or_part(b, lanes, emit)
         return context.get_dummy_value()
 
     return types.void(mr, *[_A] * 13), lower
 
 
 @intrinsic(prefer_literal=True)
-def lane_sums(typing_context, taps, rows, columns, x, offsets, x_row, x_column, d, d_row, d_column, lanes, sums):
-    """sums[tap][:] += sum over a rows x columns box of pixels of x[pixel + offsets[tap]][:] * d[pixel][:], L lanes.
+def lane_sums(typing_context, taps, pixels, x, x_tap, x_pixel, d, d_pixel, sums, lanes):
+    """sums[tap][:] += sum over pixels of x[pixel + tap][:] * d[pixel][:] for a literal number of taps in a row.
 
-    `taps` is a literal; d is read up to `lanes` lanes, x whole. Steps are in floats.
+    Steps are in floats; sums lie L floats apart. Of x and d the first `lanes` floats of every vector are read.
     """
     if not _literals(taps):
         return None
     TAPS = taps.literal_value
 
     def lower(context, b, sig, values):
-        rows, columns, x, offsets, x_row, x_column, d, d_row, d_column, lanes, sums = values[1:]
-        mask = first_lanes(b, lanes)
+        pixels, x, x_tap, x_pixel, d, d_pixel, sums, lanes = values[1:]
         places = [at(b, sums, i64(t * L)) for t in range(TAPS)]
-        starts = [at(b, x, _table(b, offsets, i64(t))) for t in range(TAPS)]
 
-        def row(r, held):
-            ds = at(b, d, b.mul(r, d_row))
-
+        def emit(read, write):
             def pixel(j, held):
-                step = b.add(b.mul(r, x_row), b.mul(j, x_column))
-                value = masked_load(b, at(b, ds, b.mul(j, d_column)), mask)
-                return [fma(b, load(b, at(b, start, step)), value, total) for start, total in zip(starts, held)]
-            return for_range(b, columns, held, pixel)
-
-        for place, value in zip(places, for_range(b, rows, [load(b, p) for p in places], row)):
-            store(b, value, place)
+                p, value, out = at(b, x, b.mul(j, x_pixel)), read(at(b, d, b.mul(j, d_pixel))), []
+                for total in held:
+                    out.append(fma(b, read(p), value, total))
+                    p = at(b, p, x_tap)
+                return out
+            for place, value in zip(places, for_range(b, pixels, [load(b, p) for p in places], pixel)):
+                store(b, value, place)
+        _whole_or_part(b, lanes, emit)
         return context.get_dummy_value()
 
-    return types.void(taps, *[_A] * 11), lower
+    return types.void(taps, *[_A] * 8), lower
+
+
+def _whole_or_part(b: ir.IRBuilder, lanes: ir.Value, emit: Callable) -> None:
+    """emit(read, write) twice: for whole vectors, and for vectors of which only the first lanes may be touched."""
+    with b.if_else(b.icmp_signed(">=", lanes, i64(L))) as (whole, part):
+        with whole:
+            emit(lambda p: load(b, p), lambda value, p: store(b, value, p))
+        with part:
+            mask = first_lanes(b, lanes)
+            emit(lambda p: masked_load(b, p, mask), lambda value, p: masked_store(b, value, p, mask))

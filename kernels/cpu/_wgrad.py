@@ -18,6 +18,7 @@ from numba import njit
 
 from ._direct import padded_copy
 from ._driver import INT, PTR, get_num_threads, job, share
+from ._geometry import tap_ranges
 from ._memory import workspace
 from ._tile import outer_tile
 from .simd import L, fload, fstore, iload, vload, vload_n, vsplat, vstore, vtranspose
@@ -175,17 +176,6 @@ def _combine(first, last, thread, a):
 
 
 @functools.lru_cache(512)
-def _taps(size: int, count: int, kernel: int, stride: int, dilation: int, before: int) -> np.ndarray:
-    """Per tap of one axis: its offset in the input, and the first and one past the last output position it serves."""
-    taps = []
-    for r in range(kernel):
-        offset = r * dilation - before
-        first = max(0, -(offset // stride))
-        taps.append((offset, first, max(first, min(count, (size - 1 - offset) // stride + 1))))
-    return np.array(taps, np.int32)
-
-
-@functools.lru_cache(512)
 def _rows(channels: int, taps: int, pad: int) -> np.ndarray:
     """Row [tap][pad] of the sums for each weight (channel, tap) in memory order."""
     channel = np.arange(channels)[:, None]
@@ -208,8 +198,8 @@ def weight_gradient(dy: np.ndarray, x: np.ndarray, dweight: np.ndarray, *, strid
         x = x[:, :, -before[0] % stride[0] :: stride[0], -before[1] % stride[1] :: stride[1]]
         before, stride = tuple(-(-b // step) for b, step in zip(before, stride)), (1, 1)
     h, w = x.shape[2:]
-    rows = _taps(h, oh, r, stride[0], dilation[0], before[0])
-    columns = _taps(w, ow, s, stride[1], dilation[1], before[1])
+    rows = tap_ranges(h, oh, r, stride[0], dilation[0], before[0])
+    columns = tap_ranges(w, ow, s, stride[1], dilation[1], before[1])
     image, _, row, column = (pitch // 4 for pitch in x.strides)
     _run(dy, dweight, stride, rows, columns, c_group, groups, x=x, x_image=image, x_row=row, x_column=column, h=h, w=w,
          patch_rows=0, patch_row=0, patch_run=0)
@@ -226,7 +216,7 @@ def weight_gradient_few(dy: np.ndarray, x: np.ndarray, dweight: np.ndarray, *, s
     _, _, oh, ow = dy.shape
     size = ((oh - 1) * stride[0] + r, (ow - 1) * stride[1] + s)
     row = size[1] * c
-    _run(dy, dweight, (1, 1), _taps(oh, oh, 1, 1, 1, 0), _taps(ow, ow, 1, 1, 1, 0), r * s * c, 1,
+    _run(dy, dweight, (1, 1), tap_ranges(oh, oh, 1, 1, 1, 0), tap_ranges(ow, ow, 1, 1, 1, 0), r * s * c, 1,
          x=padded_copy(x, size, before), x_image=size[0] * row, x_row=stride[0] * row, x_column=stride[1] * c, h=oh,
          w=ow, patch_rows=r, patch_row=row, patch_run=s * c)
 

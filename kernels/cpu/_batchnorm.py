@@ -1,0 +1,341 @@
+"""What every batch norm needs: statistics of a batch, sums for its gradients, coefficients for the pass that follows.
+
+A channel's coefficients stand in rows as wide as those of the data (`_rows.py`): centre, scale and shift, with which
+`normalised` makes y = (x - centre) scale + shift, and for a gradient its slope.
+
+**Large means.** Deviations are taken from one of the values themselves, x₀. However unlucky the choice, none of n
+values lies further than √n σ from their mean, so that
+
+    n σ² = Σ (x - x₀)² - (Σ (x - x₀))² / n
+
+loses a factor n of its precision at worst. A block of at most 64 rows is summed so in float32, about its first row; the
+blocks are joined so in float64, about the first pixel. The mean that backward receives is rounded to float32, which at
+μ = 10⁵ σ moves it by 0.3 % of σ: forward corrects for that in the shift, backward by the mean of x - μ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numba import njit
+from numba.extending import overload
+
+from ._driver import FLOAT, INT, PTR, Job, job, share
+from ._layout import contiguous, deliver
+from ._memory import empty, workspace
+from ._rows import PAIR, Rows
+from .simd import L, dload, dstore, fload, fstore, vfma, vload_n, vsplat, vstore_n
+
+
+@njit
+def normalised(p, i, coefficients, width, c, n):
+    """(x - centre) scale + shift for n lanes of x = p[i], column c."""
+    deviation = vload_n(p, i, n) - vload_n(coefficients, c, n)
+    return vfma(deviation, vload_n(coefficients, width + c, n), vload_n(coefficients, 2 * width + c, n))
+
+
+@njit(error_model="numpy")
+def _divide(x, y):
+    """x / y as IEEE 754 has it, no exception at 0."""
+    return x / y
+
+
+@njit
+def _moved(s, t, n, by):
+    """Σ u and Σ u² of n values, given for u, for u + by."""
+    return s + n * by, t + by * (2 * s + n * by)
+
+
+# ---------------------------------------------------------------- statistics of a batch
+@njit
+def _deviations(x, width, rows, c, n, sums):
+    """Σ (x - x₀) and Σ (x - x₀)² over the rows, x₀ the first one, in n columns from c, at most a pair of vectors."""
+    x0, x1 = vload_n(x, c, n), vload_n(x, c + L, n - L)
+    s0 = s1 = t0 = t1 = vsplat(0.0)
+    for i in range(c + width, c + rows * width, width):
+        u0, u1 = vload_n(x, i, n) - x0, vload_n(x, i + L, n - L) - x1
+        s0, s1 = s0 + u0, s1 + u1
+        t0, t1 = vfma(u0, u0, t0), vfma(u1, u1, t1)
+    vstore_n(sums, c, s0, n)
+    vstore_n(sums, c + L, s1, n - L)
+    vstore_n(sums, width + c, t0, n)
+    vstore_n(sums, width + c + L, t1, n - L)
+
+
+@job(x=PTR, rows=INT, width=INT, height=INT, sums=PTR, pitch=INT)
+def _sum_deviations(first, last, thread, a):
+    """Per thread, in doubles: Σ (x - x₀) and Σ (x - x₀)², x₀ the first row; behind them the floats of one block."""
+    sums = a.sums + thread * a.pitch
+    of_block = sums + 16 * a.width
+    for c in range(2 * a.width):
+        dstore(sums, c, 0.0)
+    for block in range(first, last):
+        rows = min(a.height, a.rows - block * a.height)
+        x = a.x + 4 * block * a.height * a.width
+        tail = a.width % PAIR
+        for c in range(0, a.width - tail, PAIR):
+            _deviations(x, a.width, rows, c, PAIR, of_block)
+        if tail:
+            _deviations(x, a.width, rows, a.width - tail, tail, of_block)
+        n = np.float64(rows)
+        for c in range(a.width):
+            by = np.float64(fload(x, c)) - np.float64(fload(a.x, c))
+            s, t = _moved(np.float64(fload(of_block, c)), np.float64(fload(of_block, a.width + c)), n, by)
+            dstore(sums, c, dload(sums, c) + s)
+            dstore(sums, a.width + c, dload(sums, a.width + c) + t)
+
+
+@njit
+def _moments(a, channel):
+    """Mean and biased variance of a channel: all threads' sums, all joined pixels, the pixels behind the whole rows."""
+    count = a.size // a.channels
+    if count == 0:
+        return 0.0, 0.0
+    origin = np.float64(fload(a.x, channel))
+    s, t = 0.0, 0.0
+    for c in range(channel, a.width if a.rows else 0, a.channels):
+        u, v = 0.0, 0.0
+        for part in range(a.parts):
+            u += dload(a.sums + part * a.pitch, c)
+            v += dload(a.sums + part * a.pitch, a.width + c)
+        u, v = _moved(u, v, a.rows, fload(a.x, c) - origin)
+        s, t = s + u, t + v
+    for i in range(a.rows * a.width + channel, a.size, a.channels):
+        u = fload(a.x, i) - origin
+        s, t = s + u, t + u * u
+    return origin + s / count, (t - s * s / count) / count
+
+
+@njit
+def _affine(a, channel, mean, invstd):
+    """The coefficients with which `_normalise` makes y = (x - mean) γ invstd + β: rows of centre, scale and shift."""
+    scale = invstd * fload(a.weight, channel) if a.weight else invstd
+    shift = np.float64(fload(a.bias, channel)) if a.bias else 0.0
+    centre = np.float32(mean)
+    for c in range(channel, a.width, a.channels):
+        fstore(a.coefficients, c, centre)
+        fstore(a.coefficients, a.width + c, scale)
+        fstore(a.coefficients, 2 * a.width + c, shift + (centre - mean) * scale)
+
+
+@job(x=PTR, rows=INT, width=INT, channels=INT, size=INT, sums=PTR, pitch=INT, parts=INT, weight=PTR, bias=PTR,
+     running_mean=PTR, running_var=PTR, momentum=FLOAT, eps=FLOAT, mean=PTR, invstd=PTR, coefficients=PTR)
+def _finish_statistics(first, last, thread, a):
+    """Channels first to last: mean and invstd, the running statistics, the coefficients."""
+    count = a.size // a.channels
+    for channel in range(first, last):
+        mean, var = _moments(a, channel)
+        invstd = _divide(1.0, np.sqrt(var + a.eps))
+        fstore(a.mean, channel, mean)
+        fstore(a.invstd, channel, invstd)
+        if count and a.running_mean:
+            old = np.float64(fload(a.running_mean, channel))
+            fstore(a.running_mean, channel, old + a.momentum * (mean - old))
+        if count and a.running_var:
+            old = np.float64(fload(a.running_var, channel))
+            fstore(a.running_var, channel, old + a.momentum * (_divide(var * count, count - 1.0) - old))
+        _affine(a, channel, mean, invstd)
+
+
+@job(width=INT, channels=INT, weight=PTR, bias=PTR, running_mean=PTR, running_var=PTR, eps=FLOAT, coefficients=PTR)
+def _use_running(first, last, thread, a):
+    """Channels first to last: the coefficients from running statistics."""
+    for channel in range(first, last):
+        var = np.float64(fload(a.running_var, channel))
+        _affine(a, channel, np.float64(fload(a.running_mean, channel)), _divide(1.0, np.sqrt(var + a.eps)))
+
+
+def batch_statistics(
+    x: np.ndarray,
+    rows: Rows,
+    weight: np.ndarray | None,
+    bias: np.ndarray | None,
+    running_mean: np.ndarray | None,
+    running_var: np.ndarray | None,
+    *,
+    momentum: float,
+    eps: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean and 1/√(σ² + ε) of each channel, and the coefficients; the running statistics move. One pass over x."""
+    channels = x.shape[1]
+    mean, invstd = empty((channels,)), empty((channels,))
+    coefficients = workspace("coefficients", 3 * rows.width)
+    moving = [vector(v) for v in (running_mean, running_var)]
+    pitch = (2 * 8 + 2 * 4) * rows.width
+    sums = workspace("sums", pitch * rows.parts // 4)
+    _sum_deviations(rows.whole_blocks, threads=rows.parts, x=x, rows=rows.whole, width=rows.width, height=rows.height,
+                    sums=sums, pitch=pitch)
+    _finish_statistics(
+        channels, threads=share(rows.parts * rows.width), x=x, rows=rows.whole, width=rows.width, channels=channels,
+        size=rows.size, sums=sums, pitch=pitch, parts=rows.parts, weight=vector(weight), bias=vector(bias),
+        running_mean=moving[0], running_var=moving[1], momentum=momentum, eps=eps, mean=mean, invstd=invstd,
+        coefficients=coefficients)
+    for new, running in zip(moving, (running_mean, running_var)):
+        if running is not None:
+            deliver(new, running)
+    return mean, invstd, coefficients
+
+
+def running_statistics(
+    rows: Rows,
+    weight: np.ndarray | None,
+    bias: np.ndarray | None,
+    running_mean: np.ndarray,
+    running_var: np.ndarray,
+    *,
+    eps: float,
+) -> np.ndarray:
+    """The coefficients from running statistics."""
+    coefficients = workspace("coefficients", 3 * rows.width)
+    _use_running(rows.channels, threads=share(rows.width), width=rows.width, channels=rows.channels,
+                 weight=vector(weight), bias=vector(bias), running_mean=contiguous(running_mean),
+                 running_var=contiguous(running_var), eps=eps, coefficients=coefficients)
+    return coefficients
+
+
+def vector(v: np.ndarray | None) -> np.ndarray | None:
+    """A vector that a kernel can read, or None."""
+    return v if v is None else contiguous(v)
+
+
+def table(name: str, rows: Rows, *vectors: np.ndarray) -> np.ndarray:
+    """Vectors (C,) as rows of coefficients, in the workspace of that name."""
+    coefficients = workspace(name, len(vectors) * rows.width)
+    for k, values in enumerate(vectors):
+        coefficients[k * rows.width:(k + 1) * rows.width].reshape(-1, rows.channels)[...] = values
+    return coefficients
+
+
+# ---------------------------------------------------------------- gradients
+def summing(gradient: Callable) -> Callable:
+    """Decorator: gradient(a, i, c, n), n lanes of dy at offset i, column c, becomes loop(a, first, last, thread).
+
+    In a job on blocks of rows the loop leaves each thread's Σ dy, Σ dy u and Σ u, u = x - mean, as rows of doubles.
+    The job takes `SUMMING` and what gradient reads; the means are the first row of `coefficients`.
+    """
+    gradient = njit(gradient)
+
+    @njit
+    def add_columns(a, start, rows, c, n, sums):
+        """Over `rows` rows from offset `start`, in n columns from c, at most a pair of vectors."""
+        x0, x1 = vload_n(a.coefficients, c, n), vload_n(a.coefficients, c + L, n - L)
+        s0 = s1 = t0 = t1 = u0 = u1 = vsplat(0.0)
+        for i in range(start + c, start + c + rows * a.width, a.width):
+            dy0, dy1 = gradient(a, i, c, n), gradient(a, i + L, c + L, n - L)
+            v0, v1 = vload_n(a.x, i, n) - x0, vload_n(a.x, i + L, n - L) - x1
+            s0, s1 = s0 + dy0, s1 + dy1
+            t0, t1 = vfma(dy0, v0, t0), vfma(dy1, v1, t1)
+            u0, u1 = u0 + v0, u1 + v1
+        vstore_n(sums, c, s0, n)
+        vstore_n(sums, c + L, s1, n - L)
+        vstore_n(sums, a.width + c, t0, n)
+        vstore_n(sums, a.width + c + L, t1, n - L)
+        vstore_n(sums, 2 * a.width + c, u0, n)
+        vstore_n(sums, 2 * a.width + c + L, u1, n - L)
+
+    @njit
+    def add_rows(a, start, rows, columns, sums):
+        of_block = sums + 24 * a.width
+        tail = columns % PAIR
+        for c in range(0, columns - tail, PAIR):
+            add_columns(a, start, rows, c, PAIR, of_block)
+        if tail:
+            add_columns(a, start, rows, columns - tail, tail, of_block)
+        for k in range(0, 3 * a.width, a.width):
+            for c in range(k, k + columns):
+                dstore(sums, c, dload(sums, c) + fload(of_block, c))
+
+    def loop(a, first, last, thread):
+        raise TypeError("for use inside compiled kernels only")
+
+    @overload(loop)
+    def _(a, first, last, thread):
+        def implementation(a, first, last, thread):
+            sums = a.sums + thread * a.pitch
+            for c in range(3 * a.width):
+                dstore(sums, c, 0.0)
+            for block in range(first, last):
+                start = block * a.height * a.width
+                rows = min(a.height, (a.size - start) // a.width)
+                add_rows(a, start, rows, a.width, sums)
+                if rows < a.height:  # behind the last whole row may lie a shorter one
+                    start += rows * a.width
+                    add_rows(a, start, 1, a.size - start, sums)
+        return implementation
+    return loop
+
+
+SUMMING = {"x": PTR, "coefficients": PTR, "size": INT, "width": INT, "height": INT, "sums": PTR, "pitch": INT}
+
+
+@job(width=INT, channels=INT, size=INT, sums=PTR, pitch=INT, parts=INT, weight=PTR, mean=PTR, invstd=PTR, constant=INT,
+     dweight=PTR, dbias=PTR, coefficients=PTR)
+def _finish_gradients(first, last, thread, a):
+    """Channels first to last: dγ, dβ and rows of coefficients: centre, scale and shift as for `normalised`, and slope.
+
+    If mean and invstd are constants, dx = scale · dy. Else dx = scale · dy + slope · (x - centre) + shift.
+    """
+    count = max(a.size // a.channels, 1)
+    for channel in range(first, last):
+        dbias, products, deviations = 0.0, 0.0, 0.0
+        for part in range(a.parts):
+            sums = a.sums + part * a.pitch
+            for c in range(channel, a.width, a.channels):
+                dbias += dload(sums, c)
+                products += dload(sums, a.width + c)
+                deviations += dload(sums, 2 * a.width + c)
+        invstd = np.float64(fload(a.invstd, channel))
+        scale = invstd * fload(a.weight, channel) if a.weight else invstd
+        if a.constant:
+            dweight, centre, slope, shift = invstd * products, 0.0, 0.0, 0.0
+        else:
+            centre, offset = np.float64(fload(a.mean, channel)), deviations / count
+            dweight = invstd * (products - offset * dbias)
+            slope = -scale * invstd * dweight / count
+            shift = -scale * dbias / count - slope * offset
+        fstore(a.dweight, channel, dweight)
+        fstore(a.dbias, channel, dbias)
+        for c in range(channel, a.width, a.channels):
+            fstore(a.coefficients, c, centre)
+            fstore(a.coefficients, a.width + c, scale)
+            fstore(a.coefficients, 2 * a.width + c, shift)
+            fstore(a.coefficients, 3 * a.width + c, slope)
+
+
+@njit
+def gradient(dy, a, i, c, n):
+    """The gradient to n lanes of x, given dy: scale dy + slope (x - centre) + shift."""
+    deviation = vload_n(a.x, i, n) - vload_n(a.coefficients, c, n)
+    shift, slope = vload_n(a.coefficients, 2 * a.width + c, n), vload_n(a.coefficients, 3 * a.width + c, n)
+    return vfma(dy, vload_n(a.coefficients, a.width + c, n), vfma(deviation, slope, shift))
+
+
+def gradients(
+    kernel: Job,
+    x: np.ndarray,
+    rows: Rows,
+    forward: np.ndarray,
+    weight: np.ndarray | None,
+    mean: np.ndarray,
+    invstd: np.ndarray,
+    *,
+    constant: bool,
+    **sources: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """dγ, dβ and the coefficients for dx. One pass over what `kernel`, a job with a `summing` loop, reads.
+
+    `forward` are coefficients whose first row holds the means; `sources` the kernel's own arguments.
+    """
+    dweight, dbias = empty(mean.shape), empty(mean.shape)
+    parts = min(rows.threads, rows.blocks)
+    pitch = (3 * 8 + 3 * 4) * rows.width
+    sums = workspace("sums", pitch * parts // 4)
+    kernel(rows.blocks, threads=parts, x=x, coefficients=forward, size=rows.size, width=rows.width, height=rows.height,
+           sums=sums, pitch=pitch, **sources)
+    coefficients = workspace("gradient coefficients", 4 * rows.width)
+    _finish_gradients(
+        rows.channels, threads=share(parts * rows.width), width=rows.width, channels=rows.channels, size=rows.size,
+        sums=sums, pitch=pitch, parts=parts, weight=vector(weight), mean=contiguous(mean), invstd=contiguous(invstd),
+        constant=constant, dweight=dweight, dbias=dbias, coefficients=coefficients)
+    return dweight, dbias, coefficients
