@@ -18,7 +18,7 @@ from nnk.train import (
     Trainer,
     files,
     new_run_dir,
-    read_checkpoint,
+    read_run,
 )
 
 from .errors import CommandError, num_threads
@@ -85,7 +85,8 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or _new_run_dir(config["data"])
     print(f"data    {config['data']}: {len(train)} training and {len(test)} test images")
     print(f"model   {config['model']}: {sum(p.data.size for p in model.parameters()):,} parameters")
-    print(f"run     {out}: {config['epochs']} epochs, {threads} threads", flush=True)
+    done = f", {saved['epoch']} of them done" if args.resume else ""
+    print(f"run     {out}: {config['epochs']} epochs{done}; {threads} thread{'s' * (threads > 1)}", flush=True)
 
     loader = data.DataLoader(train, config["batch_size"], shuffle=True, seed=config["seed"])
     trainer = Trainer(
@@ -131,9 +132,12 @@ def _saved_run(out: Path | None) -> dict[str, Any]:
     if out is None:
         raise CommandError("--resume needs --out DIR, the folder of the run to continue")
     try:
-        return read_checkpoint(out / files.CHECKPOINT)
+        saved = read_run(out)
     except CheckpointError as error:
         raise CommandError(str(error)) from error
+    if saved["config"].keys() != DEFAULTS.keys():
+        raise CommandError(f"the run in {out} was not started by nnk train")
+    return saved
 
 
 def _new_run_dir(name: str) -> Path:

@@ -58,7 +58,7 @@ class DataLoader:
         self.shuffle = bool(shuffle)
         self.drop_last = bool(drop_last)
         if seed is None:
-            seed = random.generator().integers(2**63)
+            seed = random.generator().integers(2**63) if shuffle else 0
         self.seed = integer(seed, "seed", least=0)
         self.prefetch = integer(prefetch, "prefetch", least=0)
         self.epoch = 0

@@ -5,6 +5,7 @@ from .checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from .files import new_run_dir
 from .metrics import accuracy
 from .progress import Progress
+from .resume import read_run
 from .trainer import Interrupted, NonFiniteError, Trainer
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "accuracy",
     "new_run_dir",
     "read_checkpoint",
+    "read_run",
     "write_checkpoint",
 ]

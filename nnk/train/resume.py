@@ -15,12 +15,24 @@ import nnk
 from nnk import backend
 from nnk.data import ArrayDataset, DataLoader
 
-from .checkpoint import CheckpointError
+from . import files
+from .checkpoint import CheckpointError, read_checkpoint
 
 if TYPE_CHECKING:
     from .trainer import Trainer
 
 MOST_DIFFERENCES = 6
+KEYS = {"config", "facts", "environment", "epoch", "batch", "lr", "means", "history"}
+KEYS |= {"model", "optimizer", "scheduler", "random"}
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Return the checkpoint of the run in ``folder``; raise CheckpointError if there is none that can be read."""
+    path = folder / files.CHECKPOINT
+    tree = read_checkpoint(path)
+    if tree.keys() != KEYS:
+        raise CheckpointError(f"{path} is a checkpoint, but not of a run")
+    return tree
 
 
 def facts_of_training(trainer: Trainer) -> dict[str, Any]:

@@ -19,10 +19,10 @@ from nnk.nn.arguments import integer
 
 from . import files
 from .callbacks import Callback, Checkpoint, Curves, HistoryFile
-from .checkpoint import read_checkpoint, write_checkpoint
+from .checkpoint import write_checkpoint
 from .interrupt import Interrupt
 from .metrics import Means, accuracy
-from .resume import check_same_run, environment, facts_of_data, facts_of_training
+from .resume import check_same_run, environment, facts_of_data, facts_of_training, read_run
 
 
 class NonFiniteError(ArithmeticError):
@@ -289,7 +289,7 @@ class Trainer:
         if resume:
             if self.out is None:
                 raise ValueError("out is None, but resume needs the run directory: Trainer(..., out=...)")
-            return read_checkpoint(self.out / files.CHECKPOINT)
+            return read_run(self.out)
         if self.out is not None and self._saved is None and files.holds_run(self.out):
             raise FileExistsError(f"{self.out} holds a run already: resume it, or choose another folder")
         return None

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 import nnk.cli
-from nnk import backend, data
+from nnk import backend, data, nn
 from nnk.data import ArrayDataset
+from nnk.train import Trainer
+
+pytest.importorskip("safetensors")
 
 FAST = ["--epochs", "2", "--batch-size", "64", "--model", "lenet"]
 
@@ -82,7 +85,9 @@ def test_resume_takes_the_runs_own_options(toy_data, capsys, tmp_path):
     first = capsys.readouterr().out.splitlines()
     model = (tmp_path / "run" / "model.safetensors").read_bytes()
     assert nnk_command("train", "--out", "run", "--resume") == 0
-    assert capsys.readouterr().out.splitlines()[-1] == first[-1]
+    output = capsys.readouterr().out.splitlines()
+    assert output[-1] == first[-1]
+    assert output[2].startswith("run     run: 2 epochs, 2 of them done; ")
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == model
 
 
@@ -105,6 +110,7 @@ def test_resume_takes_the_runs_own_options(toy_data, capsys, tmp_path):
         (["--out", "file/run"], "Not a directory: 'file/run'"),
         (["--out", "run"], "run holds a run already: add --resume to continue it, or choose another --out"),
         (["--resume", "--out", "broken"], "checkpoint broken/checkpoint.safetensors is truncated or damaged:"),
+        (["--resume", "--out", "foreign"], "the run in foreign was not started by nnk train"),
         (["--resume", "--out", "run", "--lr", "0.5"], "cannot resume run, it is another run: lr is 0.5 here and 0.003"),
         (["--resume", "--out", "run", "--model", "vgg8"], 'it is another run: model is "vgg8" here and "lenet" in'),
         (["--unknown"], "unrecognized arguments: --unknown"),
@@ -116,6 +122,8 @@ def test_mistakes_are_one_line_and_exit_code_2(toy_data, capsys, tmp_path, argum
     if "broken" in arguments:
         (tmp_path / "broken").mkdir()
         (tmp_path / "broken" / "checkpoint.safetensors").write_bytes(b"\0" * 100)
+    if "foreign" in arguments:
+        Trainer(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), out="foreign").fit(data.load("digits")[0])
     (tmp_path / "file").write_text("")
     capsys.readouterr()
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}

@@ -4,6 +4,9 @@ import time
 
 import numpy as np
 import pytest
+
+pytest.importorskip("hypothesis")
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -82,6 +85,9 @@ def test_without_a_seed_the_order_follows_manual_seed():
         nnk.manual_seed(seed)
         orders.append(DataLoader(numbered(50), 8, shuffle=True).order(0).tolist())
     assert orders[0] == orders[1] != orders[2]
+    state = nnk.random.get_state()
+    DataLoader(numbered(50), 8)
+    assert nnk.random.get_state() == state  # without shuffling nothing is drawn
 
 
 @pytest.mark.parametrize("prefetch", [0, 1, 3])

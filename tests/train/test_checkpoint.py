@@ -6,12 +6,16 @@ import textwrap
 
 import numpy as np
 import pytest
+
+pytest.importorskip("hypothesis")
+pytest.importorskip("safetensors")
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import save_file
 
-from nnk.train import CheckpointError, new_run_dir, read_checkpoint, write_checkpoint
+from nnk.train import CheckpointError, new_run_dir, read_checkpoint, read_run, write_checkpoint
 from nnk.train.files import drop_leftovers
 
 FLOAT_BITS = st.floats(allow_nan=False) | st.just(float("inf"))
@@ -144,6 +148,12 @@ def test_a_newer_format_says_so(tmp_path):
     save_file({}, tmp_path / "c", {"nnk.checkpoint": '{"format": 99, "tree": {}}'})
     with pytest.raises(CheckpointError, match="format 99, this version of nnk reads format 1"):
         read_checkpoint(tmp_path / "c")
+
+
+def test_a_checkpoint_of_something_else_is_no_run(tmp_path):
+    write_checkpoint(tmp_path / "checkpoint.safetensors", some_tree())
+    with pytest.raises(CheckpointError, match="is a checkpoint, but not of a run"):
+        read_run(tmp_path)
 
 
 def test_a_missing_file_says_so(tmp_path):

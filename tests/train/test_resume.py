@@ -11,6 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+pytest.importorskip("safetensors")
+
 import safetensors
 from safetensors.numpy import load_file
 
