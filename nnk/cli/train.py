@@ -92,9 +92,7 @@ def run(args: argparse.Namespace) -> int:
     trainer = Trainer(
         model,
         optimizer=optimizer,
-        scheduler=optim.lr_scheduler.OneCycleLR(
-            optimizer, config["lr"], total_steps=config["epochs"] * len(loader)
-        ),
+        scheduler=optim.lr_scheduler.OneCycleLR(optimizer, config["lr"], total_steps=config["epochs"] * len(loader)),
         batch_size=config["batch_size"],
         callbacks=[Progress(), Checkpoint(seconds=60)],
         out=out,
@@ -104,8 +102,11 @@ def run(args: argparse.Namespace) -> int:
         trainer.fit(loader, test, config["epochs"], resume=args.resume)
         accuracy = trainer.evaluate(test)["accuracy"]
     except KeyboardInterrupt:
-        where = f"interrupted in epoch {trainer.epoch + 1} of {config['epochs']}"
-        raise KeyboardInterrupt(f"{where}; continue with: nnk train --out {out} --resume") from None
+        where = f"interrupted after {trainer.epoch} of {config['epochs']} epochs"
+        resume = f"; continue with: nnk train --out {out} --resume" if files.holds_run(out) else ""
+        raise KeyboardInterrupt(where + resume) from None
+    except BrokenPipeError:
+        raise
     except (CheckpointError, OSError) as error:
         raise CommandError(str(error)) from error
     except NonFiniteError as error:

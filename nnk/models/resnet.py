@@ -35,9 +35,7 @@ def _block(before: int, after: int) -> nn.Residual:
     body = nn.Sequential(*_conv_bn(before, after, stride), nn.ReLU(), *_conv_bn(after, after))
     if stride == 1:
         return nn.Residual(body)
-    return nn.Residual(
-        body, nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
-    )
+    return nn.Residual(body, nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after)))
 
 
 def _conv_bn(before: int, after: int, stride: int = 1) -> tuple[nn.Conv2d, nn.BatchNorm2d]:

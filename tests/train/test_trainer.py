@@ -123,9 +123,7 @@ def test_schedules_step_per_batch_or_per_epoch(images, interval, steps):
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
     optimizer = optim.SGD(model.parameters(), lr=1.0)
     scheduler = optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
-    trainer = Trainer(
-        model, optimizer=optimizer, scheduler=scheduler, scheduler_interval=interval, batch_size=10
-    )
+    trainer = Trainer(model, optimizer=optimizer, scheduler=scheduler, scheduler_interval=interval, batch_size=10)
     trainer.fit(images, epochs=2)
     assert optimizer.param_groups[0]["lr"] == 0.5**steps
 
