@@ -13,7 +13,11 @@ from .errors import CommandError
 
 __all__ = ["main"]
 
-COMMANDS = {"train": train, "bench": bench, "doctor": doctor}
+COMMANDS = {
+    "train": (train, "train a network on a data set, and keep the run in a folder"),
+    "bench": (bench, "measure the kernels against this machine and PyTorch"),
+    "doctor": (doctor, "show what nnk finds on this machine, and check every operation"),
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,12 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="nnk", description="Train convolutional networks with handwritten Numba kernels.")
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="command", title="commands")
-    for name, module in COMMANDS.items():
-        summary = module.__doc__.strip().splitlines()[0]
+    for name, (module, summary) in COMMANDS.items():
         command = commands.add_parser(
             name,
-            help=summary[0].lower() + summary[1:].rstrip("."),
-            description=module.__doc__.strip(),
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
             add_help=name != "bench",  # whose help is that of the benches
         )
         module.add_arguments(command)

@@ -1,4 +1,4 @@
-"""Measure the kernels against this machine and other libraries."""
+"""``nnk bench``: the benches of the checkout, for which this is only the way in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Show what nnk finds on this machine, and check every operation against NumPy."""
+"""``nnk doctor``: what nnk finds on this machine, and every operation against the reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train a model on a data set and keep the run in a folder."""
+"""``nnk train``: train a network on a data set, and keep the run in a folder."""
 
 from __future__ import annotations
 

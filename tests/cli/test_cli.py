@@ -265,10 +265,11 @@ def test_bench_hands_all_arguments_to_the_benches(capfd, monkeypatch, tmp_path):
     assert capfd.readouterr().out == "['--help', '--op', 'conv2d']\n"
 
 
-def test_python_dash_m(tmp_path):
-    process = start("--version")
-    assert process.communicate()[0] == f"nnk {nnk.__version__}\n"
-    assert process.returncode == 0
+@pytest.mark.parametrize("flags", [[], ["-OO"]])  # -OO drops docstrings
+def test_python_dash_m(flags):
+    output = subprocess.run([sys.executable, *flags, "-m", "nnk", "--version"], capture_output=True, text=True)
+    assert output.stdout == f"nnk {nnk.__version__}\n"
+    assert output.returncode == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGPIPE")
