@@ -6,8 +6,9 @@ output is logits (N, num_classes); `create` finds it by name.
 
 from .digits_cnn import digits_cnn
 from .lenet import lenet
+from .mobilenet import mobilenet
 from .registry import create, names
-from .resnet import resnet20
+from .resnet import resnet18, resnet20
 from .vgg import vgg8
 
-__all__ = ["create", "digits_cnn", "lenet", "names", "resnet20", "vgg8"]
+__all__ = ["create", "digits_cnn", "lenet", "mobilenet", "names", "resnet18", "resnet20", "vgg8"]

@@ -6,10 +6,11 @@ from nnk import nn
 
 from .digits_cnn import digits_cnn
 from .lenet import lenet
-from .resnet import resnet20
+from .mobilenet import mobilenet
+from .resnet import resnet18, resnet20
 from .vgg import vgg8
 
-MODELS = {model.__name__: model for model in (digits_cnn, lenet, resnet20, vgg8)}
+MODELS = {model.__name__: model for model in (digits_cnn, lenet, mobilenet, resnet18, resnet20, vgg8)}
 
 
 def names() -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nnk import nn
 
 from .shape import channels_and_size
@@ -16,14 +18,29 @@ def resnet20(image_shape: tuple[int, int, int] = (3, 32, 32), num_classes: int =
     Source: K. He, X. Zhang, S. Ren and J. Sun, Deep residual learning for image recognition, CVPR 2016,
     section 4.2.
     """
+    return _resnet(image_shape, num_classes, stages=(16, 32, 64), blocks=3)
+
+
+def resnet18(image_shape: tuple[int, int, int] = (3, 32, 32), num_classes: int = 10) -> nn.Sequential:
+    """Build a ResNet-18 for small images: four stages of two residual blocks with 64, 128, 256 and 512 channels.
+
+    Like the paper's network for ImageNet, but for its beginning, which would leave nothing of a small image: here it
+    is that of `resnet20`, one 3×3 convolution of stride 1 and no pooling.
+
+    Source: K. He, X. Zhang, S. Ren and J. Sun, Deep residual learning for image recognition, CVPR 2016, table 1.
+    """
+    return _resnet(image_shape, num_classes, stages=(64, 128, 256, 512), blocks=2)
+
+
+def _resnet(image_shape: tuple[int, int, int], num_classes: int, stages: Sequence[int], blocks: int) -> nn.Sequential:
     colours, _, _ = channels_and_size(image_shape)
-    layers: list[nn.Module] = [*_conv_bn(colours, 16), nn.ReLU()]
-    channels = 16
-    for stage in (16, 32, 64):
-        for _ in range(3):
+    channels = stages[0]
+    layers: list[nn.Module] = [*_conv_bn(colours, channels), nn.ReLU()]
+    for stage in stages:
+        for _ in range(blocks):
             layers += [_block(channels, stage), nn.ReLU()]
             channels = stage
-    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, num_classes))
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -37,8 +37,18 @@ def test_resnet20_is_the_papers():
     assert sum(isinstance(module, nn.Conv2d) for module in model.modules()) == 19 + 2
 
 
+def test_resnet18_and_mobilenet_have_their_papers_sizes():
+    parameters = {
+        model.__name__: sum(parameter.size for parameter in model(num_classes=1000).parameters())
+        for model in (models.resnet18, models.mobilenet)
+    }
+    # 11,689,512 for ImageNet, whose first filters are 7×7: 64 * 3 * (49 - 9) numbers more.
+    assert parameters == {"resnet18": 11_689_512 - 7_680, "mobilenet": 4_231_976}
+
+
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match="unknown model 'resnet', known are: digits_cnn, lenet, resnet20, vgg8"):
+    known = "digits_cnn, lenet, mobilenet, resnet18, resnet20, vgg8"
+    with pytest.raises(ValueError, match=f"unknown model 'resnet', known are: {known}"):
         models.create("resnet", (1, 8, 8), 10)
 
 
