@@ -74,6 +74,12 @@ OPS = (
         reference_only=("batch_norm_train_backward_chain",),
     ),
     Op("batch_norm_eval", "batchnorm", ("batch_norm_eval", "batch_norm_eval_backward")),
+    Op(
+        "batch_norm_relu",
+        "batchnorm_relu",
+        ("batch_norm_relu_train", "batch_norm_relu_train_backward", "batch_norm_relu_eval"),
+        mutates={"batch_norm_relu_train": ("running_mean", "running_var")},
+    ),
     Op("linear", "linear", ("linear", "linear_dgrad", "linear_wgrad", "linear_bgrad")),
     Op("relu", "activation", ("relu", "relu_backward")),
     Op("leaky_relu", "activation", ("leaky_relu", "leaky_relu_backward")),

@@ -257,11 +257,11 @@ def summing(gradient: Callable) -> Callable:
                 dstore(sums, c, 0.0)
             for block in range(first, last):
                 start = block * a.height * a.width
-                rows = min(a.height, (a.size - start) // a.width)
-                add_rows(a, start, rows, a.width, sums)
-                if rows < a.height:  # behind the last whole row may lie a shorter one
+                stop = min(start + a.height * a.width, a.size)
+                while start < stop:  # all whole rows, then what may be left: a shorter one
+                    rows = max((stop - start) // a.width, 1)
+                    add_rows(a, start, rows, min(a.width, stop - start), sums)
                     start += rows * a.width
-                    add_rows(a, start, 1, a.size - start, sums)
         return implementation
     return loop
 

@@ -97,7 +97,7 @@ def test_every_op_has_a_gradient_check(op):
     for case in smooth:
         inputs = case.make(np.random.default_rng(0))
         results = op.suite.run(reference, **inputs)
-        assert not gradients or {"y", *(f"d{name}" for name in gradients)} <= set(results)
+        assert not gradients or {"y", *(f"d{name}" for name in gradients if inputs[name] is not None)} <= set(results)
 
 
 @each_op

@@ -15,9 +15,10 @@ MISSING = {
 }
 OTHERWISE = {
     ("max_pool2d", "nan"): {"y"},  # PyTorch sends the gradient to the last NaN of a window
+    ("batch_norm_relu", "constant"): {"y"},  # PyTorch's mean of equal values is not quite theirs
     ("cross_entropy", "not_finite"): {"y"},  # PyTorch's gradient of an ignored row of NaN is NaN, not 0
 }
-NOT_IN_TORCH = {"indices", "mean", "invstd", "lse"}
+NOT_IN_TORCH = {"indices", "mean", "invstd", "scale", "lse"}
 
 
 def leaf(array):
@@ -75,6 +76,19 @@ def batch_norm_train(**inputs):
 
 def batch_norm_eval(**inputs):
     return batch_norm(**inputs, training=False)
+
+
+def batch_norm_relu(*, x, weight, bias, running_mean, running_var, residual, dy, momentum, eps):
+    leaves = {name: leaf(v) for name, v in [("x", x), ("weight", weight), ("bias", bias), ("residual", residual)]}
+    running = [None if v is None else torch.tensor(v) for v in (running_mean, running_var)]
+
+    def run(training):
+        y = F.batch_norm(leaves["x"], *running, leaves["weight"], leaves["bias"], training, momentum, eps)
+        return F.relu(y if residual is None else y + leaves["residual"])
+
+    results = {"eval": run(training=False)} if running_mean is not None else {}
+    results |= gradients(run(training=True), dy, **leaves)
+    return results | ({"running_mean": running[0], "running_var": running[1]} if running_mean is not None else {})
 
 
 def linear(*, x, weight, bias, dy):
