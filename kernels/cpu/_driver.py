@@ -177,13 +177,13 @@ def get_num_threads() -> int:
 
 
 # ---------------------------------------------------------------- kernels
-_HEADER = object.__basicsize__  # NumPy's C interface puts an array's data pointer right behind the object's header
+HEADER = object.__basicsize__  # NumPy's C interface puts an array's data pointer right behind the object's header
 _word = ctypes.c_size_t.from_address
 
 
 def address(x: np.ndarray) -> int:
     """Where x's first element lies: ten times faster than asking the array's interface."""
-    return _word(id(x) + _HEADER).value
+    return _word(id(x) + HEADER).value
 
 
 _probe = np.zeros(1)
@@ -236,7 +236,7 @@ class Job:
         if arguments.keys() != self._names:
             raise TypeError(f"{self.__name__} takes {', '.join(self.fields)}; got {', '.join(arguments)}")
         self._pack(block, 0, *[
-            _word(id(v) + _HEADER).value if isinstance(v, np.ndarray) else 0 if v is None else v
+            _word(id(v) + HEADER).value if isinstance(v, np.ndarray) else 0 if v is None else v
             for v in map(arguments.__getitem__, self.fields)])
         kind = "serial" if threads == 1 or _forked else "parallel"
         driver = _drivers.get(kind) or _driver(kind)

@@ -26,9 +26,9 @@ from numba import njit
 from numba.extending import overload
 
 from ._blocks import BLOCK
+from ._driver import HEADER
 from .simd import L, lload
 
-_HEADER = object.__basicsize__
 _COLUMNS = 6  # of the table: the tensor's first block, its size, four objects
 
 
@@ -51,7 +51,7 @@ def tensor_table(*lists: Sequence[np.ndarray]) -> tuple[np.ndarray, int, int]:
 def _data(table, count, column, tensor):
     """Address of the memory of an array in the table, 0 if there is no such array."""
     thing = lload(table, column * (count + 1) + tensor)
-    return lload(thing + _HEADER, 0) if thing else 0
+    return lload(thing + HEADER, 0) if thing else 0
 
 
 def each_tensor_vector(body: Callable) -> Callable:

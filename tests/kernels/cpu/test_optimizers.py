@@ -8,7 +8,7 @@ import pytest
 from nnk.kernels import cpu, reference
 from nnk.kernels.cpu import _driver
 from nnk.kernels.cpu._blocks import BLOCK
-from nnk.kernels.cpu._tensors import _HEADER, tensor_table
+from nnk.kernels.cpu._tensors import HEADER, tensor_table
 
 SHAPES = [(), (0, 3), (1,), (BLOCK - 1,), (BLOCK,), (0,), (BLOCK + 1,), (3 * BLOCK + 5,), (40, 50, 3, 3), (7,)]
 
@@ -25,7 +25,7 @@ def test_numpy_keeps_an_arrays_address_behind_the_object_header():
     assert blocks == table[0, -1] == sum(-(-x.size // BLOCK) for x in lists[0])
     for row, arrays in zip(table[2:], lists):
         for thing, x in zip(row, arrays):
-            assert ctypes.c_int64.from_address(int(thing) + _HEADER).value == x.ctypes.data
+            assert ctypes.c_int64.from_address(int(thing) + HEADER).value == x.ctypes.data
 
 
 @pytest.mark.parametrize("threads", [1, 2])
