@@ -234,18 +234,6 @@ def summing(gradient: Callable) -> Callable:
         vstore_n(sums, 2 * a.width + c, u0, n)
         vstore_n(sums, 2 * a.width + c + L, u1, n - L)
 
-    @njit
-    def add_rows(a, start, rows, columns, sums):
-        of_block = sums + 24 * a.width
-        tail = columns % PAIR
-        for c in range(0, columns - tail, PAIR):
-            add_columns(a, start, rows, c, PAIR, of_block)
-        if tail:
-            add_columns(a, start, rows, columns - tail, tail, of_block)
-        for k in range(0, 3 * a.width, a.width):
-            for c in range(k, k + columns):
-                dstore(sums, c, dload(sums, c) + fload(of_block, c))
-
     def loop(a, first, last, thread):
         raise TypeError("for use inside compiled kernels only")
 
@@ -253,15 +241,22 @@ def summing(gradient: Callable) -> Callable:
     def _(a, first, last, thread):
         def implementation(a, first, last, thread):
             sums = a.sums + thread * a.pitch
+            of_block = sums + 24 * a.width
             for c in range(3 * a.width):
                 dstore(sums, c, 0.0)
-            for block in range(first, last):
-                start = block * a.height * a.width
-                stop = min(start + a.height * a.width, a.size)
-                while start < stop:  # all whole rows, then what may be left: a shorter one
-                    rows = max((stop - start) // a.width, 1)
-                    add_rows(a, start, rows, min(a.width, stop - start), sums)
-                    start += rows * a.width
+            start, stop = first * a.height * a.width, min(last * a.height * a.width, a.size)
+            while start < stop:  # a shorter last row makes a block of its own
+                columns = min(a.width, stop - start)
+                rows = min(a.height, (stop - start) // columns)
+                tail = columns % PAIR
+                for c in range(0, columns - tail, PAIR):
+                    add_columns(a, start, rows, c, PAIR, of_block)
+                if tail:
+                    add_columns(a, start, rows, columns - tail, tail, of_block)
+                for k in range(0, 3 * a.width, a.width):
+                    for c in range(k, k + columns):
+                        dstore(sums, c, dload(sums, c) + fload(of_block, c))
+                start += rows * columns
         return implementation
     return loop
 

@@ -16,10 +16,11 @@ from typing import NamedTuple
 from numba import njit
 from numba.extending import overload
 
+from ._blocks import FULL
 from ._driver import share
 from .simd import L
 
-PAIR = 2 * L
+PAIR = 2 * FULL
 BLOCK_ROWS = 64  # few enough terms for a sum in float32
 _WIDEST = 1024  # floats in a joined row: some rows of coefficients must stay in L1
 
@@ -81,7 +82,7 @@ def each_row_vector(body: Callable) -> Callable:
             for start in range(first * a.height * a.width, stop, a.width):
                 columns = min(a.width, stop - start)
                 for c in range(0, columns - L + 1, L):
-                    body(a, start + c, c, L)
+                    body(a, start + c, c, FULL)
                 if columns % L:
                     c = columns - columns % L
                     body(a, start + c, c, columns % L)
