@@ -1,6 +1,7 @@
 """Programs of their own: what a test must not do to the process that runs it."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -18,13 +19,15 @@ class Python:
         given = {name: str(value) for name, value in environment.items()}
         return subprocess.Popen(
             [sys.executable, "-c", program, *map(str, arguments)], text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, env=inherited | given)
+            stderr=subprocess.PIPE, env=inherited | given, start_new_session=True)
 
     def finish(self, process, timeout=120):
         """What the process printed; it must have ended well, in time, and without a complaint."""
         try:
             out, err = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
+            if hasattr(os, "killpg"):
+                os.killpg(process.pid, signal.SIGKILL)  # its children too: they may hold the pipes open
             process.kill()
             raise AssertionError(f"the program hangs; so far: {process.communicate()}") from None
         assert (process.returncode, err) == (0, "")
