@@ -68,7 +68,7 @@ def _is_private(path: pathlib.Path) -> bool:
 def folder() -> pathlib.Path:
     """The folder of these very sources (created on first use)."""
     name = "cpu-" + _stamp()
-    path = _base() / name
+    path = _base().absolute() / name
     if not _is_private(path):
         user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
         path = pathlib.Path(tempfile.gettempdir()) / f"nnk-{user}" / name

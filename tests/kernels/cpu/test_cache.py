@@ -81,6 +81,15 @@ def test_numba_cache_dir_wins(cache, monkeypatch, tmp_path):
     assert not (tmp_path / "home").exists()
 
 
+def test_a_relative_folder_stays_where_it_was(cache, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "here")
+    path = cache.folder()
+    monkeypatch.chdir(tmp_path / "temp")
+    with cache.active():
+        assert cache.config.CACHE_DIR == str(tmp_path / "here" / path.name)  # noqa: SIM300
+
+
 def test_the_user_alone_may_enter(cache, tmp_path):
     path = cache.folder()
     assert path.is_relative_to(tmp_path / "home")
