@@ -90,11 +90,11 @@ def _run(x: np.ndarray, size: tuple[int, int], pixel: int, panels: np.ndarray, b
 
 
 def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray, *, stride: tuple[int, int],
-            before: tuple[int, int], dilation: tuple[int, int], groups: int) -> None:
+            before: tuple[int, int], dilation: tuple[int, int], groups: int, keep: bool) -> None:
     """y = conv2d(x, weight) + bias for channels-last x, y; `before` is the padding above and to the left."""
     _, c, h, w = x.shape
     k, c_group, r, s = weight.shape
-    panels = pack_forward(weight, groups, tile_for(k // groups)[1] * L)
+    panels = pack_forward(weight, groups, tile_for(k // groups)[1] * L, keep=keep)
     _run(x, (h, w), c, panels, bias, y, forward_geometry(y.shape, (r, s), stride, before, dilation), groups=groups,
          run=c_group, x_group=c_group, channels=k // groups)
 
@@ -112,7 +112,7 @@ def backward(dy: np.ndarray, weight: np.ndarray, dx: np.ndarray, *, stride: tupl
 
 
 def forward_few(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray, *, stride: tuple[int, int],
-                before: tuple[int, int]) -> None:
+                before: tuple[int, int], keep: bool) -> None:
     """The forward pass for a handful of input channels, no groups, no dilation, x of any strides.
 
     In a padded copy of x a filter row is one run of S * C floats: R long taps in place of R * S short ones.
@@ -122,7 +122,7 @@ def forward_few(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: n
     _, _, oh, ow = y.shape
     size = ((oh - 1) * stride[0] + r, (ow - 1) * stride[1] + s)
     geometry = forward_geometry(y.shape, (r, 1), stride, (0, 0), (1, 1))
-    panels = pack_forward(weight, 1, tile_for(k)[1] * L, merged=True)
+    panels = pack_forward(weight, 1, tile_for(k)[1] * L, merged=True, keep=keep)
     _run(padded_copy(x, size, before), size, c, panels, bias, y, geometry, groups=1, run=s * c, x_group=0, channels=k)
 
 

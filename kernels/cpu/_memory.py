@@ -15,6 +15,9 @@ from collections import deque
 
 import numpy as np
 
+from ._driver import address
+from ._kept import forget
+
 ALIGNMENT = 64
 CAP = 1 << 30  # bytes on the free lists above which they are emptied before the system is asked for more
 
@@ -69,9 +72,8 @@ def empty(shape: tuple[int, ...], dtype: np.dtype = _FLOAT) -> np.ndarray:
     if nbytes == 0:
         return np.empty(shape, dtype)
     block, home = _block(nbytes)
-    address = block.__array_interface__["data"][0]
     array = np.asarray(_Owner(block, home, {
-        "shape": shape, "typestr": _TYPES[dtype], "data": (address, False), "version": 3}))
+        "shape": shape, "typestr": _TYPES[dtype], "data": (address(block), False), "version": 3}))
     if _poison is not None:
         array.fill(_poison if dtype.kind == "f" else 85)
     return array
@@ -88,7 +90,8 @@ def workspace(name: str, floats: int) -> np.ndarray:
 
 
 def empty_cache() -> None:
-    """Give the free blocks, and this thread's scratch memory, back to the system."""
+    """Give the free blocks, this thread's scratch memory and packed weights back to the system."""
+    forget()
     _scratch.__dict__.clear()
     for home in list(_free.values()):
         home.clear()

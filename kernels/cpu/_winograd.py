@@ -21,6 +21,7 @@ from numba import njit
 
 from ._driver import INT, PTR, get_num_threads, job, share
 from ._geometry import zeros
+from ._kept import kept
 from ._memory import empty, workspace
 from ._pack import pack_backward, pack_forward
 from ._tile import NARROW, WIDE, dot_tile
@@ -172,10 +173,13 @@ def _run(x: np.ndarray, u: np.ndarray, bias: np.ndarray | None, y: np.ndarray, m
 
 
 def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray, *, m: int,
-            before: tuple[int, int]) -> None:
+            before: tuple[int, int], keep: bool) -> None:
     """y = conv2d(x, weight) + bias for channels-last x, y."""
     k, c, _, _ = weight.shape
-    u = _filters(pack_forward(weight, 1, _width(k)), m, c, k, _width(k))
+
+    def build():
+        return _filters(pack_forward(weight, 1, _width(k)), m, c, k, _width(k))
+    u = kept(weight, ("winograd", m), build) if keep else build()
     _run(x, u, None if bias is None else np.ascontiguousarray(bias), y, m, before)
 
 

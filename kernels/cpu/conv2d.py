@@ -63,9 +63,13 @@ def conv2d(
     dilation: tuple[int, int] = (1, 1),
     groups: int = 1,
     precision: str = "highest",
+    keep_packed: bool = False,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """y (N, K, OH, OW) from x (N, C, H, W) and weight (K, C/groups, R, S)."""
+    """y (N, K, OH, OW) from x (N, C, H, W) and weight (K, C/groups, R, S).
+
+    `keep_packed` (for inference) keeps the packed form of the weight until the weight changes.
+    """
     n, c, h, w = x.shape
     k, c_group, r, s = weight.shape
     oh, ow = (conv_output_size(*v) for v in zip((h, w), (r, s), stride, padding, dilation))
@@ -76,12 +80,12 @@ def conv2d(
     elif c_group == 1 and groups > 1:
         _depthwise.forward(channels_last(x), weight, bias, y, stride=stride, before=before, dilation=dilation)
     elif _few(c, (r, s), dilation, groups):
-        _direct.forward_few(x, weight, bias, y, stride=stride, before=before)
+        _direct.forward_few(x, weight, bias, y, stride=stride, before=before, keep=keep_packed)
     elif m := _winograd_size(c, k, (r, s), stride, dilation, groups, precision):
-        _winograd.forward(channels_last(x), weight, bias, y, m=m, before=before)
+        _winograd.forward(channels_last(x), weight, bias, y, m=m, before=before, keep=keep_packed)
     else:
         _direct.forward(channels_last(x), weight, bias, y, stride=stride, before=before, dilation=dilation,
-                        groups=groups)
+                        groups=groups, keep=keep_packed)
     return deliver(y, out)
 
 

@@ -39,6 +39,7 @@ def conv2d(
     dilation: Pair = (1, 1),
     groups: int = 1,
     precision: str = "highest",
+    keep_packed: bool = False,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """y = x ⋆ weight + bias, the formula above: (N, C, H, W), (K, C/G, R, S), (K,) → (N, K, P, Q)."""

@@ -10,6 +10,7 @@ from nnk.nn import arguments, init
 from nnk.nn.arguments import Pair
 from nnk.nn.module import Module
 from nnk.nn.parameter import Parameter
+from nnk.nn.pending import thread
 
 __all__ = ["Conv2d"]
 
@@ -103,7 +104,9 @@ class Conv2d(Module):
         single = x.ndim == 3
         x = backend.channels_last(x[None] if single else x)
         self.save(x, single, window)
-        y = kernels.conv2d(x, weight, None if self.bias is None else self.bias.data, **window)
+        bias = None if self.bias is None else self.bias.data
+        # Without gradients the weight is likely the one of the last call, and of the next.
+        y = kernels.conv2d(x, weight, bias, **window, keep_packed=not thread.saving)
         return y[0] if single else y
 
     def _check(self, x: Any, padding: tuple) -> None:
