@@ -21,7 +21,7 @@ def save(state_dict: Mapping[str, Any], path: str | os.PathLike) -> None:
     `path` holds the old file or the whole new one at every moment, also when the process is killed.
     Raises TypeError when `state_dict` is no mapping of strings to arrays.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save as to_bytes
 
     if not isinstance(state_dict, Mapping):
         hint = ": pass its state_dict()" if hasattr(state_dict, "state_dict") else ""
@@ -33,7 +33,8 @@ def save(state_dict: Mapping[str, Any], path: str | os.PathLike) -> None:
         # safetensors writes the bytes as they lie: any order but C would come back with wrong values.
         tensors[name] = np.asarray(backend.asarray_on(backend.as_array(value), "cpu"), order="C")
     with replacing(path) as temporary:
-        save_file(tensors, temporary)
+        # Not save_file: its files are readable by their owner alone, whatever the umask.
+        temporary.write_bytes(to_bytes(tensors))
 
 
 def load(path: str | os.PathLike) -> dict[str, np.ndarray]:

@@ -92,3 +92,10 @@ def test_what_is_no_state_dict(tmp_path):
     with pytest.raises(TypeError, match="str"):
         nnk.save({"a": "text"}, tmp_path / "a")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files have modes on POSIX systems")
+def test_files_follow_the_umask(tmp_path):
+    nnk.save({"weight": np.ones(3, np.float32)}, tmp_path / "model.safetensors")
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode

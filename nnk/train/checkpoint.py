@@ -33,16 +33,12 @@ def write_checkpoint(path: str | Path, tree: dict[str, Any]) -> None:
     Numbers come back exactly, NaN and inf included. Raises TypeError for a value that is none of these, OSError when
     the file cannot be written; an old one at ``path`` is still whole then.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save as to_bytes
 
     tensors: dict[str, np.ndarray] = {}
     outline = _take_out(tree, "", tensors)
-    try:
-        with replacing(path) as temporary:
-            save_file(tensors, temporary, {KEY: json.dumps({"format": FORMAT, "tree": outline})})
-    except SafetensorError as error:
-        raise OSError(f"checkpoint {path} cannot be written: {error}") from error
+    with replacing(path) as temporary:
+        temporary.write_bytes(to_bytes(tensors, {KEY: json.dumps({"format": FORMAT, "tree": outline})}))
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
