@@ -136,6 +136,23 @@ def batch_norm_eval_backward(dy, x, weight, running_mean, running_var, *, eps):
     )
 
 
+def batch_norm_relu_train(x, weight, bias, running_mean, running_var, residual=None, *, momentum, eps):
+    y, mean, invstd = batch_norm_train(x, weight, bias, running_mean, running_var, momentum=momentum, eps=eps)
+    y = torch.relu_(y if residual is None else y.add_(residual))
+    return y, mean, invstd, y  # which PyTorch keeps for ReLU's backward, where ours keeps two numbers per channel
+
+
+def batch_norm_relu_train_backward(dy, x, weight, mean, invstd, affine, y=None):
+    passed = relu_backward(dy, affine)
+    gradients = batch_norm_train_backward(passed, x, weight, mean, invstd)
+    return (*gradients, None if y is None else passed)
+
+
+def batch_norm_relu_eval(x, weight, bias, running_mean, running_var, residual=None, *, eps):
+    y = batch_norm_eval(x, weight, bias, running_mean, running_var, eps=eps)
+    return torch.relu_(y if residual is None else y.add_(residual))
+
+
 # ---------------------------------------------------------------- activations, sums, dropout
 def relu(x):
     return torch.relu(x)

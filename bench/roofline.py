@@ -1,7 +1,11 @@
-"""The limits of this machine, now: how fast memory is copied, how many multiply-adds its registers do."""
+"""The limits of this machine, now: how fast memory is copied, how many multiply-adds its registers do.
+
+    python bench/roofline.py        with one thread up to all cores
+"""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +30,9 @@ class Roofline:
 
     bandwidth: float
     peak: float
+
+    def __str__(self) -> str:
+        return f"copy {self.bandwidth / 1e9:.1f} GB/s, FMA peak {self.peak / 1e9:.0f} GFLOP/s"
 
 
 @each_vector
@@ -70,3 +77,8 @@ def _fastest(function: Callable[[], None], samples: int) -> float:
         function()
         best = min(best, time.perf_counter() - start)
     return best
+
+
+if __name__ == "__main__":
+    for n in range(1, os.cpu_count() + 1):
+        print(f"{n} threads: {measure(n)}")

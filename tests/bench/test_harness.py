@@ -1,28 +1,19 @@
-"""The benches run, on shapes so small that their times mean nothing."""
+"""Timing, on functions so short that their times mean nothing."""
 
-import json
-import math
-import subprocess
-import sys
-from pathlib import Path
-
-import numpy as np
 import pytest
 
-from nnk.kernels import cpu, parity
-from nnk.kernels.cpu import _driver
-from nnk.kernels.ops import OPS
 
-BENCH = Path(__file__).parents[2] / "bench"
-BARELY = {"seconds": 0.0, "least": 1}
+def timing(seconds):
+    import harness
 
-each_op = pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
+    return harness.Timing(seconds, seconds, seconds, 1)
 
 
-@pytest.fixture(autouse=True)
-def importable(monkeypatch):
-    """The benches are scripts: they import each other by file name."""
-    monkeypatch.syspath_prepend(str(BENCH))
+def row(ours, peers, **fields):
+    import harness
+
+    fields = {"group": "class", "name": "f", "shape": "shape", "threads": 1, "bytes": 100, "flops": 30} | fields
+    return harness.Row(**fields, ours=timing(ours), peers={name: timing(t) for name, t in peers.items()})
 
 
 def test_samples_are_taken_in_turns():
@@ -33,9 +24,9 @@ def test_samples_are_taken_in_turns():
     timings = harness.interleave(functions, seconds=0.0, least=3)
     turns = [name for i, name in enumerate(order) if i == 0 or order[i - 1] != name]
     assert "".join(turns[-6:]) == "ababab"
-    for timing in timings.values():
-        assert timing.samples == 3
-        assert 0 < timing.p20 <= timing.median <= timing.p80
+    for measured in timings.values():
+        assert measured.samples == 3
+        assert 0 < measured.p20 <= measured.median <= measured.p80
 
 
 def test_more_samples_until_the_time_is_up():
@@ -45,17 +36,47 @@ def test_more_samples_until_the_time_is_up():
     assert timings["a"].samples == 5
 
 
-def test_ratio_and_share():
+@pytest.mark.parametrize(("length", "runs"), [(0.01, 2 + 2 * 3), (1.0, 2 + 3)])
+def test_only_short_functions_are_woken(monkeypatch, length, runs):
     import harness
+
+    clock, calls = [0.0], []
+
+    def function():
+        clock[0] += length
+        calls.append(1)
+
+    monkeypatch.setattr(harness, "SHORTEST", 1e-9)
+    monkeypatch.setattr(harness.time, "perf_counter", lambda: clock[0])
+    harness.interleave({"a": function}, seconds=0.0, least=3)
+    assert len(calls) == runs
+
+
+def test_a_budget_shares_what_is_left(monkeypatch):
+    import harness
+
+    clock = [0.0]
+    monkeypatch.setattr(harness.time, "perf_counter", lambda: clock[0])
+    budget = harness.Budget(10.0, 4)
+    assert budget.share() == 2.5
+    clock[0] = 4.0  # longer than its share: the others have less
+    assert budget.share() == 2.0
+    clock[0] = 11.0
+    assert budget.share() == 0.0
+
+
+def test_ratio_is_to_the_best_of_a_library():
+    measured = row(2.0, {"torch slow": 8.0, "torch fast": 4.0, "jax": 1.0})
+    assert measured.best() == "torch fast"
+    assert measured.ratio() == 0.5
+    assert measured.ratio("jax") == 2.0
+    assert row(2.0, {}).ratio() is None
+
+
+def test_share_of_the_roofline():
     from roofline import Roofline
 
-    timing = {name: harness.Timing(t, t, t, 1) for name, t in {"ours": 2.0, "slow": 8.0, "fast": 4.0}.items()}
-    row = harness.Row("f", "shape", 100, 30, timing.pop("ours"), timing)
-    assert (row.best_peer, row.ratio) == ("fast", 0.5)
-    assert row.share(Roofline(bandwidth=100, peak=10)) == 1.5  # 3 s of arithmetic, 1 s of traffic
-    alone = harness.Row("f", "shape", 100, 30, row.ours)
-    assert alone.ratio is None
-    assert "fast" not in harness.line(alone, Roofline(100, 10))
+    assert row(2.0, {}).share(Roofline(bandwidth=100, peak=10)) == 1.5  # 3 s of arithmetic, 1 s of traffic
 
 
 def test_roofline_is_positive():
@@ -64,85 +85,3 @@ def test_roofline_is_positive():
     limits = roofline.measure(2, samples=1, floats=1 << 16, steps=1000)
     assert limits.bandwidth > 0
     assert limits.peak > 0
-
-
-@each_op
-def test_every_function_of_every_op_is_measured(op):
-    import ops
-
-    rows = ops.measure(op, op.suite.cases[0], None, **BARELY)
-    assert [row.name for row in rows] == list(op.functions)
-    for row in rows:
-        assert row.bytes > 0
-        assert row.flops > 0
-        assert math.isfinite(row.ours.median)
-        assert row.ratio is None
-
-
-@each_op
-def test_bench_shapes_have_names_and_a_cost(op):
-    names = [case.name for case in op.suite.bench]
-    assert len(set(names)) == len(names) > 0
-    inputs = parity.make_inputs(op.suite.cases[0], np.float32)
-    assert set(op.suite.cost(**inputs)) == set(op.functions)
-
-
-@each_op
-def test_peers_compute_the_same(op):
-    pytest.importorskip("torch")
-    import peers
-
-    assert all(hasattr(peers, function) for function in op.functions)
-    case = op.suite.cases[0]
-    inputs = parity.make_inputs(case, np.float32)
-    for layout in peers.FORMATS:
-        theirs = op.suite.run(peers, **{name: peers.tensors(value, layout) for name, value in inputs.items()})
-        ours = op.suite.run(cpu, **parity.make_inputs(case, np.float32))
-        assert theirs.keys() == ours.keys()
-        for name in set() if op.name == "dropout" else ours.keys() - {"indices", "lse"}:
-            np.testing.assert_allclose(ours[name], theirs[name].numpy(), rtol=1e-4, atol=1e-5, err_msg=name)
-
-
-def test_the_command_writes_what_it_measured(tmp_path, monkeypatch, capsys):
-    import ops
-    import roofline
-
-    monkeypatch.setattr(roofline, "measure", lambda threads, samples: roofline.Roofline(1e9, 1e9))
-    out, before = tmp_path / "new" / "ops.json", _driver.get_num_threads()
-    try:
-        ops.main(["--quick", "--op", "linear", "--threads", "1", "--out", str(out)])
-    finally:
-        _driver.set_num_threads(before)
-    content = json.loads(out.read_text(encoding="utf-8"))
-    assert {"command", "date", "machine", "versions", "roofline"} <= content.keys()
-    assert content["threads"] == 1
-    functions = [row["function"] for row in content["rows"]]
-    assert functions == ["linear", "linear_dgrad", "linear_wgrad", "linear_bgrad"]
-    printed = capsys.readouterr().out
-    assert all(name in printed for name in functions)
-
-
-def test_without_torch_there_is_no_peer(monkeypatch):
-    import ops
-
-    monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "peers", raising=False)
-    assert ops.load_peers() is None
-
-
-@pytest.mark.parametrize("arguments", [["--op", "nonsense"], ["--threads", "0"], ["--threads", "two"]])
-def test_bad_arguments(arguments, capsys):
-    import ops
-
-    with pytest.raises(SystemExit):
-        ops.main(arguments)
-    message = capsys.readouterr().err
-    assert arguments[0] in message
-    assert arguments[1] in message
-
-
-def test_python_m_bench_is_a_door():
-    run = [sys.executable, "-m", "bench", "--op", "nonsense"]
-    result = subprocess.run(run, cwd=BENCH.parent, capture_output=True, text=True, check=False)
-    assert result.returncode == 2
-    assert "nonsense" in result.stderr
