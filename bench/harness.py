@@ -84,30 +84,29 @@ def interleave(
 ) -> dict[str, Timing]:
     """Time functions in turns: at least `least` samples of each, more for up to `seconds` in all, at most `most`."""
     start = time.perf_counter()
-    first = {name: _first(function) for name, function in functions.items()}
-    samples: dict[str, list[float]] = {name: [] for name in functions}
+    lengths: dict[str, float] = {}
+    samples: dict[str, list[float]] = {}
+    for name, function in functions.items():
+        function()  # compiles, fills caches and pools
+        lengths[name] = max(_run(function, 1), 1e-7)
+        samples[name] = [lengths[name]] if lengths[name] >= LONG else []
     collecting = gc.isenabled()
     gc.disable()
     try:
-        for taken in range(most):
+        while (taken := min(map(len, samples.values()))) < most:
             if taken >= least and time.perf_counter() - start > seconds:
                 break
             for name, function in functions.items():
-                calls = max(1, round(SHORTEST / first[name]))
+                calls = max(1, round(SHORTEST / lengths[name]))
                 if len(functions) > 1:
                     time.sleep(QUIET)
-                if first[name] < LONG:
+                if lengths[name] < LONG:
                     _run(function, calls)
                 samples[name].append(_run(function, calls))
     finally:
         if collecting:
             gc.enable()
     return {name: _summary(values) for name, values in samples.items()}
-
-
-def _first(function: Callable[[], object]) -> float:
-    function()  # compiles, fills caches and pools
-    return max(_run(function, 1), 1e-7)
 
 
 def _run(function: Callable[[], object], calls: int) -> float:

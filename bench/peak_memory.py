@@ -1,4 +1,4 @@
-"""Memory that training takes, in a process of its own: a library, its threads and a few steps, nothing else.
+"""Memory that training takes, in a process of its own: a library, its threads and two steps, nothing else.
 
     python bench/peak_memory.py LIBRARY NETWORK BATCH OPTIMIZER      prints bytes
 """
@@ -13,11 +13,11 @@ from pathlib import Path
 
 from workload import Workload
 
-STEPS = 3
+STEPS = 2  # after the first there are an optimiser's states as well
 
 
 def of(workload: Workload, library: str, threads: int) -> int:
-    """The largest resident memory, in bytes, of a process that trains a few steps."""
+    """The largest resident memory, in bytes, of a process that trains two steps."""
     command = [sys.executable, __file__, library, workload.network, str(workload.batch), workload.optimizer]
     settings = {**os.environ, "NNK_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
     run = subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
