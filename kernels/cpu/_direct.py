@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._driver import INT, PTR, get_num_threads, job
+from ._driver import INT, PTR, address, get_num_threads, job
 from ._geometry import Geometry, forward_geometry, gradient_classes, images_a_job, tables, zeros
 from ._memory import workspace
 from ._pack import pack_backward, pack_forward
@@ -56,13 +56,12 @@ def _convolve(first, last, thread, a):
                 dot_tile(_MR2, _NV2, x, offsets, a.pixels, a.zeros, a.taps, a.run, w, bias, y, places, lanes)
 
 
-def _run(x: np.ndarray, size: tuple[int, int], pixel: int, panels: np.ndarray, bias: np.ndarray | None, y: np.ndarray,
+def _run(x: int, size: tuple[int, int], pixel: int, panels: np.ndarray, bias: np.ndarray | None, y: int, n: int,
          geometry: Geometry, *, groups: int, run: int, x_group: int, channels: int) -> None:
-    """y[places] = convolution of x (n images of `size` pixels of `pixel` floats) with packed panels.
+    """y[places] = convolution of n images of `size` pixels of `pixel` floats with packed panels; x, y are addresses.
 
     A tap takes `run` floats of a pixel; a group's are x_group floats further on, and make `channels` outputs.
     """
-    n = y.shape[0]
     tile = tile_for(channels)
     width = tile[1] * L
     pixels = geometry.grid[0] * geometry.grid[1]
@@ -80,35 +79,39 @@ def _run(x: np.ndarray, size: tuple[int, int], pixel: int, panels: np.ndarray, b
         start = np.zeros((groups, blocks * width), np.float32)
         start[:, :channels] = bias.reshape(groups, channels)
     work = n * pixels * channels * groups * taps * run
+    x_images, y_images = joined * size[0] * size[1] * pixel, joined * geometry.out[0]
     _convolve(
         images * groups * blocks * -(-tiles // chunk), threads=max(1, min(get_num_threads(), work // 1_000_000)),
-        kind=_KINDS[tile], x=x, x_images=joined * size[0] * size[1] * pixel, x_group=x_group, offsets=offsets,
-        pixels=len(places), zeros=zeros(run), taps=taps, run=run, w=panels, panel=panel, bias=start, y=y,
-        y_images=joined * geometry.out[0], places=places, channels=channels, width=width, tile=tile[0], tiles=tiles,
-        chunk=chunk, blocks=blocks, groups=groups, images=images,
-        weights_stay=int(panel * blocks * groups > _WEIGHTS_IN_CACHE))
+        kind=_KINDS[tile], x=x, x_images=x_images, x_group=x_group, offsets=offsets, pixels=len(places),
+        zeros=zeros(run), taps=taps, run=run, w=panels, panel=panel, bias=start, y=y, y_images=y_images, places=places,
+        channels=channels, width=width, tile=tile[0], tiles=tiles, chunk=chunk, blocks=blocks, groups=groups,
+        images=images, weights_stay=int(panel * blocks * groups > _WEIGHTS_IN_CACHE))
+    if n % joined:
+        _run(x + 4 * images * x_images, size, pixel, panels, bias, y + 4 * images * y_images, n % joined, geometry,
+             groups=groups, run=run, x_group=x_group, channels=channels)
 
 
 def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray, *, stride: tuple[int, int],
             before: tuple[int, int], dilation: tuple[int, int], groups: int, keep: bool) -> None:
     """y = conv2d(x, weight) + bias for channels-last x, y; `before` is the padding above and to the left."""
-    _, c, h, w = x.shape
+    n, c, h, w = x.shape
     k, c_group, r, s = weight.shape
     panels = pack_forward(weight, groups, tile_for(k // groups)[1] * L, keep=keep)
-    _run(x, (h, w), c, panels, bias, y, forward_geometry(y.shape, (r, s), stride, before, dilation), groups=groups,
-         run=c_group, x_group=c_group, channels=k // groups)
+    geometry = forward_geometry(y.shape, (r, s), stride, before, dilation)
+    _run(address(x), (h, w), c, panels, bias, address(y), n, geometry, groups=groups, run=c_group,
+         x_group=c_group, channels=k // groups)
 
 
 def backward(dy: np.ndarray, weight: np.ndarray, dx: np.ndarray, *, stride: tuple[int, int], before: tuple[int, int],
              dilation: tuple[int, int], groups: int) -> None:
     """dx = gradient of conv2d to its input, for channels-last dy, dx."""
     k, c_group, r, s = weight.shape
-    _, _, oh, ow = dy.shape
+    n, _, oh, ow = dy.shape
     width = tile_for(c_group)[1] * L
     for geometry in gradient_classes(dx, (r, s), stride, before, dilation):
         panels = pack_backward(weight, groups, width, geometry.used)
-        _run(dy, (oh, ow), k, panels, None, dx, geometry, groups=groups, run=k // groups, x_group=k // groups,
-             channels=c_group)
+        _run(address(dy), (oh, ow), k, panels, None, address(dx), n, geometry, groups=groups, run=k // groups,
+             x_group=k // groups, channels=c_group)
 
 
 def forward_few(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray, *, stride: tuple[int, int],
@@ -117,13 +120,14 @@ def forward_few(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: n
 
     In a padded copy of x a filter row is one run of S * C floats: R long taps in place of R * S short ones.
     """
-    c = x.shape[1]
+    n, c, _, _ = x.shape
     k, _, r, s = weight.shape
     _, _, oh, ow = y.shape
     size = ((oh - 1) * stride[0] + r, (ow - 1) * stride[1] + s)
     geometry = forward_geometry(y.shape, (r, 1), stride, (0, 0), (1, 1))
     panels = pack_forward(weight, 1, tile_for(k)[1] * L, merged=True, keep=keep)
-    _run(padded_copy(x, size, before), size, c, panels, bias, y, geometry, groups=1, run=s * c, x_group=0, channels=k)
+    padded = padded_copy(x, size, before)
+    _run(address(padded), size, c, panels, bias, address(y), n, geometry, groups=1, run=s * c, x_group=0, channels=k)
 
 
 @job(x=PTR, sn=INT, sc=INT, sh=INT, sw=INT, channels=INT, height=INT, width=INT, top=INT, left=INT, padded_height=INT,

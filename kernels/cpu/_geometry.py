@@ -105,9 +105,8 @@ def tap_ranges(size: int, count: int, kernel: int, stride: int, dilation: int, b
 
 
 def images_a_job(n: int, pixels: int) -> int:
-    """The largest divisor of n images whose maps together have at most `_SMALL_MAP` pixels."""
-    most = max(1, _SMALL_MAP // pixels)
-    return next(d for d in range(min(n, most), 0, -1) if n % d == 0)
+    """As many of n images as have at most `_SMALL_MAP` pixels together, one at least."""
+    return min(n, max(1, _SMALL_MAP // pixels))
 
 
 @functools.lru_cache(64)
