@@ -6,7 +6,7 @@ compatibility and changes nothing: the input stays as it is.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from nnk import backend
 from nnk.nn.module import Module
@@ -20,20 +20,22 @@ class ReLU(Module):
     Source: Nair and Hinton (2010), "Rectified linear units improve restricted Boltzmann machines".
     """
 
+    fuses_as: ClassVar = "relu"
+
     def __init__(self, inplace: bool = False):
         self.inplace = inplace
 
-    def forward(self, x: Any) -> Any:
-        """Return max(x, 0)."""
+    def forward(self, x: Any, rectified: bool = False) -> Any:
+        """Return max(x, 0). `rectified` is explained in `nnk.nn.fusion`."""
         x = backend.as_array(x)
-        y = backend.of(x).relu(x)
+        y = x if rectified else backend.of(x).relu(x)
         self.save(y)
         return y
 
-    def backward(self, dy: Any, input_grad: bool = True) -> Any:
+    def backward(self, dy: Any, input_grad: bool = True, rectified: bool = False) -> Any:
         """Return dy where the output was positive, else 0."""
         if input_grad:
-            return backend.of(dy).relu_backward(dy, self.saved())
+            return dy if rectified else backend.of(dy).relu_backward(dy, self.saved())
 
     def extra_repr(self) -> str:
         """Return the arguments that `repr` shows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,6 +18,7 @@ __all__ = ["BatchNorm1d", "BatchNorm2d"]
 class _BatchNorm(Module):
     """Batch normalisation over all axes but the channels, axis 1; `BatchNorm2d` says what it computes."""
 
+    fuses_as: ClassVar = "norm"
     _shapes: ClassVar[dict[int, str]]  # what inputs are taken, by their number of axes
 
     def __init__(
@@ -78,41 +80,73 @@ class _BatchNorm(Module):
         if self.eps <= 0:
             raise ValueError(f"{type(self).__name__}: eps is {self.eps}, expected a positive number in training")
 
-    def forward(self, x: Any) -> Any:
-        """Return `x` normalised."""
+    def forward(self, x: Any, tail: Any = None) -> Any:
+        """Return `x` normalised. `tail` is explained in `nnk.nn.fusion`."""
         x = backend.as_array(x)
         self._check(x)
-        weight = None if self.weight is None else self.weight.data
-        bias = None if self.bias is None else self.bias.data
-        running = self.running_mean, self.running_var
-        kernels = backend.of(x, weight, bias, *running)
-        shape = x.shape
-        x = _as_images(x)
-        if self.training or running[0] is None:
+        vectors = [None if p is None else p.data for p in (self.weight, self.bias)]
+        kernels = backend.of(x, *vectors, self.running_mean, self.running_var)
+        by_batch = self.training or self.running_mean is None
+        if by_batch:
             self._check_batch(x)
-            momentum = self._count_batch() if self.training and running[0] is not None else 0.0
-            y, *statistics = kernels.batch_norm_train(
-                x, weight, bias, *(running if self.training else (None, None)), momentum=momentum, eps=self.eps
-            )
-            self.save(x, kernels.batch_norm_train_backward, statistics, {})
-        else:
-            y = kernels.batch_norm_eval(x, weight, bias, *running, eps=self.eps)
-            # Copies: a forward in training may move the running statistics before this one's backward.
-            statistics = [statistic.copy() for statistic in running]
-            self.save(x, kernels.batch_norm_eval_backward, statistics, {"eps": self.eps})
+        # What the fused kernels take besides: the residual, or None.
+        extra = () if tail is None else (self._residual(tail, x),)
+        shape, x = x.shape, _as_images(x)
+        normalise = self._by_batch if by_batch else self._by_running
+        y, *backwards = normalise(kernels, x, vectors, extra)
+        self.save(x, *backwards)
         return y.reshape(shape) if len(shape) == 3 else y
+
+    def _by_batch(self, kernels: Any, x: Any, vectors: list, extra: tuple) -> tuple[Any, Any, Any]:
+        """Return y and two functions of (dy, x, weight): the backward, and the fused one if the forward was fused."""
+        moving = self.training and self.running_mean is not None
+        running = (self.running_mean, self.running_var) if moving else (None, None)
+        options = {"momentum": self._count_batch() if moving else 0.0, "eps": self.eps}
+        if not extra:
+            y, mean, invstd = kernels.batch_norm_train(x, *vectors, *running, **options)
+            fused = None
+        else:
+            y, mean, invstd, affine = kernels.batch_norm_relu_train(x, *vectors, *running, *extra, **options)
+            output = None if extra[0] is None else y
+            fused = partial(kernels.batch_norm_relu_train_backward, mean=mean, invstd=invstd, affine=affine, y=output)
+        return y, partial(kernels.batch_norm_train_backward, mean=mean, invstd=invstd), fused
+
+    def _by_running(self, kernels: Any, x: Any, vectors: list, extra: tuple) -> tuple[Any, Any, Any]:
+        """Return the same as `_by_batch`, with the running statistics."""
+        running = self.running_mean, self.running_var
+        forward = kernels.batch_norm_relu_eval if extra else kernels.batch_norm_eval
+        y = forward(x, *vectors, *running, *extra, eps=self.eps)
+        # Copies: a forward in training may move the running statistics before this one's backward.
+        mean, var = (statistic.copy() for statistic in running)
+        backward = partial(kernels.batch_norm_eval_backward, running_mean=mean, running_var=var, eps=self.eps)
+
+        def fused(dy: Any, x: Any, weight: Any) -> tuple[Any, ...]:
+            dy = kernels.relu_backward(dy, y)
+            return (*backward(dy, x, weight), dy)
+
+        return y, backward, fused if extra else None
+
+    def _residual(self, tail: Any, x: Any) -> Any:
+        residual = tail(x)
+        if residual is not None:
+            backend.of(x, residual)
+            return _as_images(residual)
 
     def _count_batch(self) -> float:
         """Count one more batch; return the weight of its statistics."""
         np.add(self.num_batches_tracked, 1, out=self.num_batches_tracked)
         return 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
 
-    def backward(self, dy: Any, input_grad: bool = True) -> Any:
+    def backward(self, dy: Any, input_grad: bool = True, tail: Any = None) -> Any:
         """Add the gradients of weight and bias; return that to the input."""
-        x, kernel, statistics, options = self.saved()
+        x, backward, fused = self.saved()
         weight = None if self.weight is None else self.weight.data
-        shape = dy.shape
-        dx, dweight, dbias = kernel(_as_images(dy), x, weight, *statistics, **options)
+        shape, dy = dy.shape, _as_images(dy)
+        if tail is None:
+            dx, dweight, dbias = backward(dy, x, weight)
+        else:
+            dx, dweight, dbias, dresidual = fused(dy, x, weight)
+            tail(dresidual.reshape(shape) if len(shape) == 3 and dresidual is not None else dresidual)
         if self.weight is not None and self.weight.requires_grad:
             self.weight.accumulate(dweight)
         if self.bias is not None and self.bias.requires_grad:

@@ -1,17 +1,18 @@
 """Modules made of modules: in a row, in a list, beside each other; and the two that only pass on.
 
-A container's backward calls the backwards of its modules in the exact reverse order of its forward.
+A container's backward calls the backwards of its modules in the exact reverse order of its forward. `Sequential` and
+`Residual` let a batch norm do the work of the sum and the ReLU behind it: see `nnk.nn.fusion`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from nnk import backend
-from nnk.nn import arguments
+from nnk.nn import arguments, fusion, pending
 from nnk.nn.module import Module
 
 __all__ = ["Concat", "Flatten", "Identity", "ModuleList", "Residual", "Sequential"]
@@ -84,6 +85,8 @@ class Sequential(_Numbered):
     Takes modules, or one mapping of names to modules. An empty one passes its input on.
     """
 
+    fuses_as: ClassVar = "sequential"
+
     def __init__(self, *modules: Any):
         if len(modules) == 1 and isinstance(modules[0], Mapping):
             self._fill(modules[0].items())
@@ -94,18 +97,24 @@ class Sequential(_Numbered):
     def _of(cls, items: list[tuple[str, Module]]) -> Sequential:
         return cls(dict(items))
 
-    def forward(self, x: Any) -> Any:
-        """Return the last module's output."""
-        for module in self:
-            x = module(x)
+    def forward(self, x: Any, rectified: bool = False, tail: Any = None) -> Any:
+        """Return the last module's output. `rectified` and `tail` are explained in `nnk.nn.fusion`."""
+        steps = fusion.steps(list(self))
+        self.save(steps)
+        for module, fused in fusion.between(steps, rectified, tail):
+            x = module(x, **fused)
         return x
 
-    def backward(self, dy: Any, input_grad: bool = True) -> Any:
+    def backward(self, dy: Any, input_grad: bool = True, rectified: bool = False, tail: Any = None) -> Any:
         """Go back from the last module to the first; return the first one's gradient."""
-        modules = list(self)
-        for module in reversed(modules[1:]):
-            dy = module.backward(dy)
-        return modules[0].backward(dy, input_grad=input_grad) if modules else dy
+        # A subclass with a forward of its own has saved no steps.
+        steps = self.saved() if self.fuses_as else [(module, {}) for module in self]
+        if not steps:
+            return dy
+        (first, its_fused), *others = fusion.between(steps, rectified, tail)
+        for module, fused in reversed(others):
+            dy = module.backward(dy, **fused)
+        return first.backward(dy, input_grad=input_grad, **its_fused)
 
 
 class ModuleList(_Numbered):
@@ -126,24 +135,42 @@ class Residual(Module):
     Source: He et al. (2016), arXiv:1512.03385.
     """
 
+    fuses_as: ClassVar = "residual"
+
     def __init__(self, body: Module, shortcut: Module | None = None):
         self.body = body
         self.shortcut = shortcut
 
-    def forward(self, x: Any) -> Any:
-        """Return the sum."""
+    def forward(self, x: Any, tail: Any = None) -> Any:
+        """Return the sum. `tail` is explained in `nnk.nn.fusion`."""
         x = backend.as_array(x)
+
+        def skip(y: Any) -> Any:
+            skipped = x if self.shortcut is None else self.shortcut(x)
+            if y.shape != skipped.shape:
+                name = "the input" if self.shortcut is None else "shortcut(x)"
+                raise ValueError(f"Residual: body(x) has shape {y.shape}, {name} {skipped.shape}, expected the same")
+            return skipped
+
+        if tail is not None:
+            return self.body(x, tail=pending.from_here(skip))
         y = self.body(x)
-        skipped = x if self.shortcut is None else self.shortcut(x)
-        if y.shape != skipped.shape:
-            name = "the input" if self.shortcut is None else "shortcut(x)"
-            raise ValueError(f"Residual: body(x) has shape {y.shape}, {name} {skipped.shape}, expected the same")
+        skipped = skip(y)
         return backend.of(y, skipped).add(y, skipped)
 
-    def backward(self, dy: Any, input_grad: bool = True) -> Any:
+    def backward(self, dy: Any, input_grad: bool = True, tail: Any = None) -> Any:
         """Go back through shortcut and body; return the sum of their gradients."""
-        skipped = dy if self.shortcut is None else self.shortcut.backward(dy, input_grad=input_grad)
-        dx = self.body.backward(dy, input_grad=input_grad)
+        skipped = None
+
+        def skip(dy: Any) -> None:
+            nonlocal skipped
+            skipped = dy if self.shortcut is None else self.shortcut.backward(dy, input_grad=input_grad)
+
+        if tail is None:
+            skip(dy)
+            dx = self.body.backward(dy, input_grad=input_grad)
+        else:
+            dx = self.body.backward(dy, input_grad=input_grad, tail=skip)
         return backend.of(dx, skipped).add(dx, skipped) if input_grad else None
 
 

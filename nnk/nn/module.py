@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -50,6 +50,7 @@ class Module:
     """
 
     training: bool
+    fuses_as: ClassVar[str | None] = None  # the part that its forward and backward play in `nnk.nn.fusion`
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Module:
         """Make the module with the attributes that all modules have."""
@@ -63,6 +64,10 @@ class Module:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        # `fuses_as` speaks of the methods beside it: a class that runs others does not inherit it.
+        owner = next(base for base in cls.__mro__ if "fuses_as" in base.__dict__)
+        if any(getattr(cls, name) is not getattr(owner, name) for name in ("forward", "backward", "__call__")):
+            cls.fuses_as = None
         if "forward" in cls.__dict__:
             cls.forward = pending.recorded_forward(cls.forward)
         if "backward" in cls.__dict__:

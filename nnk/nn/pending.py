@@ -102,6 +102,20 @@ def watch(callback: Callable[[Any, Any], None]) -> Iterator[None]:
         thread.watcher = before
 
 
+def from_here(function: Callable) -> Callable:
+    """Return `function` so that the forwards in it are inside the one that runs now, whichever it is called from."""
+    here = thread.current
+
+    def run(*args: Any) -> Any:
+        elsewhere, thread.current = thread.current, here
+        try:
+            return function(*args)
+        finally:
+            thread.current = elsewhere
+
+    return run
+
+
 def recorded_forward(forward: Callable) -> Callable:
     """Wrap a module's forward: its `Pending` is on the module's stack once it has returned."""
 
@@ -159,11 +173,13 @@ def recorded_backward(backward: Callable) -> Callable:
     is_loss = "dy" in parameters and parameters["dy"].default is None
 
     @functools.wraps(backward)
-    def run(self: Module, dy: Any = None, input_grad: bool = True) -> Any:
+    def run(self: Module, dy: Any = None, input_grad: bool = True, **options: Any) -> Any:
+        if optional:
+            options["input_grad"] = input_grad
         outer = thread.current
         if outer is not None and outer.owner == id(self) and outer.within(self) is None:
             # super().backward(dy) in a subclass whose forward is inherited: both go back through the same forward.
-            return backward(self, dy, input_grad) if optional else backward(self, dy)
+            return backward(self, dy, **options)
         if not self._pending:
             raise RuntimeError(
                 f"{type(self).__name__}.backward() has no forward to go back through: call the module first, once per "
@@ -174,7 +190,7 @@ def recorded_backward(backward: Callable) -> Callable:
         try:
             pending.take(self)
             thread.current = pending
-            dx = backward(self, dy, input_grad) if optional else backward(self, dy)
+            dx = backward(self, dy, **options)
         finally:
             thread.current = outer
             pending.saved = None
