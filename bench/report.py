@@ -153,7 +153,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
     axes.invert_yaxis()
-    axes.legend(loc="upper left")
+    figure.legend(loc="outside upper center", ncols=len(threads) + 1)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     plt.close(figure)
