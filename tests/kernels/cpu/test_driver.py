@@ -251,5 +251,5 @@ for _ in range(2): activation.relu(np.ones(3, np.float32))
 activation.sigmoid(np.ones(3, np.float32))
 print(*names)
 """
-    assert python(program, NUMBA_CACHE_DIR=tmp_path) == "_relu_blocks _sigmoid_blocks"
+    assert python(program, NUMBA_CACHE_DIR=tmp_path) == "_relu_blocks _serial _sigmoid_blocks"
     assert python(program, NUMBA_CACHE_DIR=tmp_path) == ""
