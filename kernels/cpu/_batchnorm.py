@@ -27,6 +27,8 @@ from ._memory import empty, workspace
 from ._rows import PAIR, Rows
 from .simd import L, dload, dstore, fload, fstore, vfma, vload_n, vsplat, vstore_n
 
+_STRIP = 4  # rows
+
 
 @njit
 def normalised(p, i, coefficients, width, c, n):
@@ -218,9 +220,11 @@ def summing(gradient: Callable) -> Callable:
 
     @njit
     def add_columns(a, start, rows, c, n, sums):
-        """Over `rows` rows from offset `start`, in n columns from c, at most a pair of vectors."""
+        """Add `rows` rows from offset `start`, in n columns from c, at most a pair of vectors, to the sums."""
         x0, x1 = vload_n(a.coefficients, c, n), vload_n(a.coefficients, c + L, n - L)
-        s0 = s1 = t0 = t1 = u0 = u1 = vsplat(0.0)
+        s0, s1 = vload_n(sums, c, n), vload_n(sums, c + L, n - L)
+        t0, t1 = vload_n(sums, a.width + c, n), vload_n(sums, a.width + c + L, n - L)
+        u0, u1 = vload_n(sums, 2 * a.width + c, n), vload_n(sums, 2 * a.width + c + L, n - L)
         for i in range(start + c, start + c + rows * a.width, a.width):
             dy0, dy1 = gradient(a, i, c, n), gradient(a, i + L, c + L, n - L)
             v0, v1 = vload_n(a.x, i, n) - x0, vload_n(a.x, i + L, n - L) - x1
@@ -249,10 +253,15 @@ def summing(gradient: Callable) -> Callable:
                 columns = min(a.width, stop - start)
                 rows = min(a.height, (stop - start) // columns)
                 tail = columns % PAIR
-                for c in range(0, columns - tail, PAIR):
-                    add_columns(a, start, rows, c, PAIR, of_block)
-                if tail:
-                    add_columns(a, start, rows, columns - tail, tail, of_block)
+                for c in range(3 * a.width):
+                    fstore(of_block, c, 0)
+                # A few rows at a time, all their columns: memory is read and written in its order.
+                for row in range(0, rows, _STRIP):
+                    strip = min(_STRIP, rows - row)
+                    for c in range(0, columns - tail, PAIR):
+                        add_columns(a, start + row * columns, strip, c, PAIR, of_block)
+                    if tail:
+                        add_columns(a, start + row * columns, strip, columns - tail, tail, of_block)
                 for k in range(0, 3 * a.width, a.width):
                     for c in range(k, k + columns):
                         dstore(sums, c, dload(sums, c) + fload(of_block, c))
