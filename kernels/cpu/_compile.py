@@ -66,6 +66,9 @@ def _argument(context, builder, arguments, address, name):
 
 
 # ---------------------------------------------------------------- machine code
+natives: list[Native] = []  # all of them
+
+
 class Native:
     """A Python function as machine code at `address`, compiled when it is first needed on this machine.
 
@@ -75,6 +78,9 @@ class Native:
     def __init__(self, function: Callable, *arguments: types.Type, parallel: bool = False):
         self.function, self._arguments, self._parallel = function, arguments, parallel
         self.loaded: int | None = None  # the address, once it is known
+        # The cache knows the sources of this folder alone: functions of other files are compiled in every process.
+        self.is_kept = function.__module__.rpartition(".")[0] == __package__
+        natives.append(self)
 
     @property
     def name(self) -> str:
@@ -92,15 +98,13 @@ class Native:
 
     def prepare(self) -> bytes:
         """The code from disk; what is not there is compiled and put there."""
-        # The cache knows the sources of this folder alone: functions of other files are compiled in every process.
-        belongs = self.function.__module__.rpartition(".")[0] == __package__
-        code = _cache.read(self.name) if belongs else None
+        code = _cache.read(self.name) if self.is_kept else None
         if code is None:
             for listener in list(listeners):
                 listener(self.function.__name__)
             with lock:
                 code = self._compile()
-            if belongs:
+            if self.is_kept:
                 _cache.write(self.name, code)
         return code
 

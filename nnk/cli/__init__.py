@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from . import bench, doctor, train
+from . import bench, doctor, train, warmup
 from .errors import CommandError
 
 __all__ = ["main"]
@@ -17,6 +17,7 @@ COMMANDS = {
     "train": (train, "train a network on a data set, and keep the run in a folder"),
     "bench": (bench, "measure the kernels against this machine and PyTorch"),
     "doctor": (doctor, "show what nnk finds on this machine, and check every operation"),
+    "warmup": (warmup, "compile all CPU kernels for this machine ahead, so that no run has to wait for them"),
 }
 
 
