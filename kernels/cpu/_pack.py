@@ -13,7 +13,7 @@ import numpy as np
 from ._driver import INT, PTR, job, share
 from ._kept import kept
 from ._memory import empty, workspace
-from .simd import L, fload, fstore, iload, vload, vstore, vtranspose
+from .simd import L, fload, fstore, iload, vload, vload_n, vstore, vtranspose
 
 
 @job(w=PTR, group_floats=INT, lanes=INT, lane_pitch=INT, outer=INT, outer_pitch=INT, inner=INT, rows=PTR,
@@ -26,6 +26,10 @@ def _pack_lanes(first, last, thread, a):
         source = a.w + 4 * (j // a.per_group * a.group_floats + k * a.lane_pitch)
         block = j // a.per_group * (a.per_group * L // a.width) + k // a.width
         target = a.out + 4 * (block * a.panel_rows * a.width + k % a.width)
+        if a.lane_pitch == 1:  # lanes lie side by side: the gradient of a 1x1 filter
+            for o in range(a.outer):
+                vstore(target, o * a.outer_rows * a.width, vload_n(source, o * a.outer_pitch, a.lanes - k))
+            continue
         for o in range(a.outer):
             for i0 in range(0, a.inner, L):
                 n = min(L, a.inner - i0)

@@ -230,6 +230,16 @@ def _tile(channels: int, filters: int, patches: bool) -> tuple[int, int]:
     return min((_WIDE, _NINES) if patches else (_WIDE,), key=lambda tile: -(-channels // tile[0]) * tile[0])
 
 
+def _split(k_pad: int, lanes: int, groups: int, threads: int, rows: int) -> int:
+    """Output channels of a job when the channels are split: as many as keep its sums in cache, for x is packed anew in
+    every job, but so few that all threads get the same number of jobs.
+    """
+    units = k_pad // lanes
+    parts = [p for p in range(1, units + 1) if units % p == 0 and groups * p % threads == 0]
+    fitting = [p for p in parts if rows * k_pad // p <= _SUMS_PER_SHARE]
+    return k_pad // (fitting[0] if fitting else parts[-1] if parts else units)
+
+
 def _run(dy: np.ndarray, dweight: np.ndarray, stride: tuple[int, int], rows: np.ndarray, columns: np.ndarray,
          channels: int, groups: int, *, h: int, w: int, patch_rows: int, **x: np.ndarray | int) -> None:
     """dweight from images of h x w pixels, of which each tap uses `channels` floats a group."""
@@ -243,7 +253,7 @@ def _run(dy: np.ndarray, dweight: np.ndarray, stride: tuple[int, int], rows: np.
     sums_size = groups * r * s * c_pad * k_pad
     split_channels = sums_size > _SUMS_PER_SHARE and groups * k_pad // lanes >= threads
     shares = 1 if split_channels else min(threads, n)
-    width = lanes if split_channels else k_pad
+    width = _split(k_pad, lanes, groups, threads, r * s * c_pad) if split_channels else k_pad
     blocks = groups * k_pad // width
     # A chunk: some rows of one image, or several small images.
     pixels = max(64, min(_CHUNK_PIXELS, _CHUNK_FLOATS // (c_pad + width)))
