@@ -53,7 +53,8 @@ def _machine() -> Iterator[tuple[str, str]]:
     layer = driver.threading_layer()
     note = ": kernels of several Python threads wait for each other" if layer == "workqueue" else ""
     yield "threads", f"{num_threads()}, threading layer {layer}{note}"
-    yield "kernel cache", str(backend.kernels("cpu._cache").folder() or "none: no folder can be written, see nnk warmup")
+    folder = backend.kernels("cpu._cache").folder()
+    yield "kernel cache", str(folder or "none: no folder can be written, see nnk warmup")
     yield "gpu", _gpu()
 
 
