@@ -18,9 +18,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit
-from numba.extending import overload
 
+from ._compile import inner
 from ._driver import FLOAT, INT, PTR, Job, job, share
 from ._layout import contiguous, deliver
 from ._memory import empty, workspace
@@ -30,27 +29,21 @@ from .simd import L, dload, dstore, fload, fstore, vfma, vload_n, vsplat, vstore
 _STRIP = 4  # rows
 
 
-@njit
+@inner
 def normalised(p, i, coefficients, width, c, n):
     """(x - centre) scale + shift for n lanes of x = p[i], column c."""
     deviation = vload_n(p, i, n) - vload_n(coefficients, c, n)
     return vfma(deviation, vload_n(coefficients, width + c, n), vload_n(coefficients, 2 * width + c, n))
 
 
-@njit(error_model="numpy")
-def _divide(x, y):
-    """x / y as IEEE 754 has it, no exception at 0."""
-    return x / y
-
-
-@njit
+@inner
 def _moved(s, t, n, by):
     """Σ u and Σ u² of n values, given for u, for u + by."""
     return s + n * by, t + by * (2 * s + n * by)
 
 
 # ---------------------------------------------------------------- statistics of a batch
-@njit
+@inner
 def _deviations(x, width, rows, c, n, sums):
     """Σ (x - x₀) and Σ (x - x₀)² over the rows, x₀ the first one, in n columns from c, at most a pair of vectors."""
     x0, x1 = vload_n(x, c, n), vload_n(x, c + L, n - L)
@@ -88,7 +81,7 @@ def _sum_deviations(first, last, thread, a):
             dstore(sums, a.width + c, dload(sums, a.width + c) + t)
 
 
-@njit
+@inner
 def _moments(a, channel):
     """Mean and biased variance of a channel: all threads' sums, all joined pixels, the pixels behind the whole rows."""
     count = a.size // a.channels
@@ -109,7 +102,7 @@ def _moments(a, channel):
     return origin + s / count, (t - s * s / count) / count
 
 
-@njit
+@inner
 def _affine(a, channel, mean, invstd):
     """The coefficients with which `_normalise` makes y = (x - mean) γ invstd + β: rows of centre, scale and shift."""
     scale = invstd * fload(a.weight, channel) if a.weight else invstd
@@ -128,7 +121,7 @@ def _finish_statistics(first, last, thread, a):
     count = a.size // a.channels
     for channel in range(first, last):
         mean, var = _moments(a, channel)
-        invstd = _divide(1.0, np.sqrt(var + a.eps))
+        invstd = 1.0 / np.sqrt(var + a.eps)
         fstore(a.mean, channel, mean)
         fstore(a.invstd, channel, invstd)
         if count and a.running_mean:
@@ -136,7 +129,7 @@ def _finish_statistics(first, last, thread, a):
             fstore(a.running_mean, channel, old + a.momentum * (mean - old))
         if count and a.running_var:
             old = np.float64(fload(a.running_var, channel))
-            fstore(a.running_var, channel, old + a.momentum * (_divide(var * count, count - 1.0) - old))
+            fstore(a.running_var, channel, old + a.momentum * (var * count / (count - 1.0) - old))
         _affine(a, channel, mean, invstd)
 
 
@@ -145,7 +138,7 @@ def _use_running(first, last, thread, a):
     """Channels first to last: the coefficients from running statistics."""
     for channel in range(first, last):
         var = np.float64(fload(a.running_var, channel))
-        _affine(a, channel, np.float64(fload(a.running_mean, channel)), _divide(1.0, np.sqrt(var + a.eps)))
+        _affine(a, channel, np.float64(fload(a.running_mean, channel)), 1.0 / np.sqrt(var + a.eps))
 
 
 def batch_statistics(
@@ -216,9 +209,9 @@ def summing(gradient: Callable) -> Callable:
     In a job on blocks of rows the loop leaves each thread's Σ dy, Σ dy u and Σ u, u = x - mean, as rows of doubles.
     The job takes `SUMMING` and what gradient reads; the means are the first row of `coefficients`.
     """
-    gradient = njit(gradient)
+    gradient = inner(gradient)
 
-    @njit
+    @inner
     def add_columns(a, start, rows, c, n, sums):
         """Add `rows` rows from offset `start`, in n columns from c, at most a pair of vectors, to the sums."""
         x0, x1 = vload_n(a.coefficients, c, n), vload_n(a.coefficients, c + L, n - L)
@@ -238,35 +231,30 @@ def summing(gradient: Callable) -> Callable:
         vstore_n(sums, 2 * a.width + c, u0, n)
         vstore_n(sums, 2 * a.width + c + L, u1, n - L)
 
+    @inner
     def loop(a, first, last, thread):
-        raise TypeError("for use inside compiled kernels only")
-
-    @overload(loop)
-    def _(a, first, last, thread):
-        def implementation(a, first, last, thread):
-            sums = a.sums + thread * a.pitch
-            of_block = sums + 24 * a.width
+        sums = a.sums + thread * a.pitch
+        of_block = sums + 24 * a.width
+        for c in range(3 * a.width):
+            dstore(sums, c, 0.0)
+        start, stop = first * a.height * a.width, min(last * a.height * a.width, a.size)
+        while start < stop:  # a shorter last row makes a block of its own
+            columns = min(a.width, stop - start)
+            rows = min(a.height, (stop - start) // columns)
+            tail = columns % PAIR
             for c in range(3 * a.width):
-                dstore(sums, c, 0.0)
-            start, stop = first * a.height * a.width, min(last * a.height * a.width, a.size)
-            while start < stop:  # a shorter last row makes a block of its own
-                columns = min(a.width, stop - start)
-                rows = min(a.height, (stop - start) // columns)
-                tail = columns % PAIR
-                for c in range(3 * a.width):
-                    fstore(of_block, c, 0)
-                # A few rows at a time, all their columns: memory is read and written in its order.
-                for row in range(0, rows, _STRIP):
-                    strip = min(_STRIP, rows - row)
-                    for c in range(0, columns - tail, PAIR):
-                        add_columns(a, start + row * columns, strip, c, PAIR, of_block)
-                    if tail:
-                        add_columns(a, start + row * columns, strip, columns - tail, tail, of_block)
-                for k in range(0, 3 * a.width, a.width):
-                    for c in range(k, k + columns):
-                        dstore(sums, c, dload(sums, c) + fload(of_block, c))
-                start += rows * columns
-        return implementation
+                fstore(of_block, c, 0)
+            # A few rows at a time, all their columns: memory is read and written in its order.
+            for row in range(0, rows, _STRIP):
+                strip = min(_STRIP, rows - row)
+                for c in range(0, columns - tail, PAIR):
+                    add_columns(a, start + row * columns, strip, c, PAIR, of_block)
+                if tail:
+                    add_columns(a, start + row * columns, strip, columns - tail, tail, of_block)
+            for k in range(0, 3 * a.width, a.width):
+                for c in range(k, k + columns):
+                    dstore(sums, c, dload(sums, c) + fload(of_block, c))
+            start += rows * columns
     return loop
 
 
@@ -307,7 +295,7 @@ def _finish_gradients(first, last, thread, a):
             fstore(a.coefficients, 3 * a.width + c, slope)
 
 
-@njit
+@inner
 def gradient(dy, a, i, c, n):
     """The gradient to n lanes of x, given dy: scale dy + slope (x - centre) + shift."""
     deviation = vload_n(a.x, i, n) - vload_n(a.coefficients, c, n)

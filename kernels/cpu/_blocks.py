@@ -14,9 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit
-from numba.extending import overload
 
+from ._compile import inner
 from .simd import L
 
 BLOCK = 4096  # two or three such blocks stay in L1, so a job's setup is lost in its work
@@ -30,19 +29,13 @@ def blocks(n: int) -> int:
 
 def each_vector(body: Callable) -> Callable:
     """Decorator: body(a, i, n) becomes loop(a, first, last) for use in a job; n < L only in the very last vector."""
-    body = njit(body)
+    body = inner(body)
 
+    @inner
     def loop(a, first, last):
-        raise TypeError("for use inside compiled kernels only")
-
-    # An overload per body, not a function argument: Numba cannot keep on disk what is passed a function.
-    @overload(loop)
-    def _(a, first, last):
-        def implementation(a, first, last):
-            stop = min(last * BLOCK, a.n)
-            for i in range(first * BLOCK, stop - L + 1, L):
-                body(a, i, FULL)
-            if stop % L:
-                body(a, stop - stop % L, stop % L)
-        return implementation
+        stop = min(last * BLOCK, a.n)
+        for i in range(first * BLOCK, stop - L + 1, L):
+            body(a, i, FULL)
+        if stop % L:
+            body(a, stop - stop % L, stop % L)
     return loop

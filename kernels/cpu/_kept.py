@@ -11,8 +11,8 @@ import weakref
 from collections.abc import Callable, Hashable
 
 import numpy as np
-from numba import njit
 
+from ._compile import inner
 from ._driver import INT, PTR, address, job
 from .simd import L, iload_n, isplat, istore_n
 
@@ -22,7 +22,7 @@ _P1, _P2 = -1640531535, -2048144777  # the primes of xxHash32, as signed numbers
 _entries: dict[Hashable, tuple[bytes, np.ndarray, weakref.ref]] = {}
 
 
-@njit
+@inner
 def _mix(h, x):
     h = h + x * _P2
     return ((h << 13) | (h >> 19)) * _P1

@@ -5,8 +5,8 @@ Infinities and NaN behave as in NumPy. Subnormal arguments and results are kept.
 """
 
 import numpy as np
-from numba import njit
 
+from ._compile import inner
 from .simd import vabs, vbits, vcopysign, vfma, vfrombits, vfromint, vmax, vmin, vselect, vsplat
 
 _ROUND = np.float32(12582912.0)  # 1.5 * 2**23: adding it rounds to an integer and leaves that in the low bits
@@ -15,13 +15,13 @@ _LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)  # k *
 _LOG2E = np.float32(1.4426950408889634)
 
 
-@njit
+@inner
 def _power_of_two(k):
     """2**k as a float, -126 <= k <= 127."""
     return vfrombits((k + 127) << 23)
 
 
-@njit
+@inner
 def vexp(x):
     """e**x within 1.1 ulp: x = k ln 2 + r, |r| <= ln 2 / 2, a polynomial for e**r, scaled by 2**(k/2) twice."""
     x = vmin(vmax(vsplat(-104.0), x), vsplat(89.0))
@@ -40,7 +40,7 @@ def vexp(x):
     return p * _power_of_two(half) * _power_of_two(k - half)
 
 
-@njit
+@inner
 def vlog(x):
     """Natural logarithm within 1 ulp: x = 2**k m, m in [2/3, 4/3), log m = 2 atanh((m - 1) / (m + 1)) as a series."""
     small = x < np.float32(1.1754944e-38)
@@ -64,7 +64,7 @@ def vlog(x):
     return vselect(x >= 0.0, y, np.float32(np.nan))
 
 
-@njit
+@inner
 def vtanh(x):
     """tanh within 1.5 ulp: an odd polynomial below 0.625, else 1 - 2 / (e**2|x| + 1)."""
     a = vabs(x)
@@ -79,7 +79,7 @@ def vtanh(x):
     return vcopysign(vselect(a < 0.625, near, far), x)  # so that -0 stays what it is
 
 
-@njit
+@inner
 def vsigmoid(x):
     """The logistic function 1 / (1 + e**-x) within 3 ulp; e**-|x| cannot overflow."""
     e = vexp(-vabs(x))

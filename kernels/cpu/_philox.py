@@ -3,8 +3,8 @@
 Source: Salmon, Moraes, Dror and Shaw (2011), Parallel random numbers: as easy as 1, 2, 3, SC'11, section 3.3.
 """
 
-from numba import njit
 
+from ._compile import inner
 from .simd import isplat, lane_index, vmulhi
 
 _MULTIPLIER_0, _MULTIPLIER_1 = 0xD2511F53, 0xCD9E8D57
@@ -12,7 +12,7 @@ _KEY_STEP_0, _KEY_STEP_1 = 0x9E3779B9, 0xBB67AE85
 COUNTERS = 16  # elements come in blocks of 4 * COUNTERS; word w of counter i belongs to element w * COUNTERS + i
 
 
-@njit
+@inner
 def philox(first, call_low, call_high, seed_low, seed_high):
     """The four words of each counter (j, call), j = first to first + L - 1; first is a multiple of L.
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from ._compile import inner
 from ._driver import INT, PTR, job, share
 from ._memory import empty, workspace
 from ._rows import PAIR, fold
 from .simd import L, dload, dstore, fload, fstore, vload_n, vsplat, vstore_n
 
 
-@njit
+@inner
 def _sum_pair(x, width, rows, c, n, sums):
     """sums[c...] = the sum over the rows in n columns from c, at most a pair of vectors."""
     s0 = s1 = vsplat(0.0)

@@ -13,10 +13,8 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from numba import njit
-from numba.extending import overload
-
 from ._blocks import FULL
+from ._compile import inner
 from ._driver import share
 from .simd import L
 
@@ -70,21 +68,16 @@ def each_row_vector(body: Callable) -> Callable:
 
     The job's arguments need `size`, `width` and `height`. n < L only at the end of a row.
     """
-    body = njit(body)
+    body = inner(body)
 
+    @inner
     def loop(a, first, last):
-        raise TypeError("for use inside compiled kernels only")
-
-    @overload(loop)
-    def _(a, first, last):
-        def implementation(a, first, last):
-            stop = min(last * a.height * a.width, a.size)
-            for start in range(first * a.height * a.width, stop, a.width):
-                columns = min(a.width, stop - start)
-                for c in range(0, columns - L + 1, L):
-                    body(a, start + c, c, FULL)
-                if columns % L:
-                    c = columns - columns % L
-                    body(a, start + c, c, columns % L)
-        return implementation
+        stop = min(last * a.height * a.width, a.size)
+        for start in range(first * a.height * a.width, stop, a.width):
+            columns = min(a.width, stop - start)
+            for c in range(0, columns - L + 1, L):
+                body(a, start + c, c, FULL)
+            if columns % L:
+                c = columns - columns % L
+                body(a, start + c, c, columns % L)
     return loop

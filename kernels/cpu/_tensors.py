@@ -22,10 +22,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numba import njit
-from numba.extending import overload
 
-from ._blocks import BLOCK
+from ._blocks import BLOCK, FULL
+from ._compile import inner
 from ._driver import HEADER
 from .simd import L, lload
 
@@ -47,10 +46,9 @@ def tensor_table(*lists: Sequence[np.ndarray]) -> tuple[np.ndarray, int, int]:
     return table, int(table[0, count]), int(sizes.sum())
 
 
-@njit
-def _data(table, count, column, tensor):
-    """Address of the memory of an array in the table, 0 if there is no such array."""
-    thing = lload(table, column * (count + 1) + tensor)
+@inner
+def _data(thing):
+    """Where the memory of the array object at an address lies, 0 if there is no object."""
     return lload(thing + HEADER, 0) if thing else 0
 
 
@@ -59,25 +57,20 @@ def each_tensor_vector(body: Callable) -> Callable:
 
     `tensors` are the four addresses; n < L only in the last vector of a tensor.
     """
-    body = njit(body)
+    body = inner(body)
 
+    @inner
     def loop(a, first, last):
-        raise TypeError("for use inside compiled kernels only")
-
-    @overload(loop)
-    def _(a, first, last):
-        def implementation(a, first, last):
-            tensor = 0
-            for block in range(first, last):
-                while lload(a.table, tensor + 1) <= block:
-                    tensor += 1
-                tensors = (_data(a.table, a.count, 2, tensor), _data(a.table, a.count, 3, tensor),
-                           _data(a.table, a.count, 4, tensor), _data(a.table, a.count, 5, tensor))
-                start = (block - lload(a.table, tensor)) * BLOCK
-                stop = min(start + BLOCK, lload(a.table, a.count + 1 + tensor))
-                for i in range(start, stop - L + 1, L):
-                    body(a, tensors, i, L)
-                if stop % L:
-                    body(a, tensors, stop - stop % L, stop % L)
-        return implementation
+        tensor, row = 0, a.count + 1
+        for block in range(first, last):
+            while lload(a.table, tensor + 1) <= block:
+                tensor += 1
+            tensors = (_data(lload(a.table, 2 * row + tensor)), _data(lload(a.table, 3 * row + tensor)),
+                       _data(lload(a.table, 4 * row + tensor)), _data(lload(a.table, 5 * row + tensor)))
+            start = (block - lload(a.table, tensor)) * BLOCK
+            stop = min(start + BLOCK, lload(a.table, row + tensor))
+            for i in range(start, stop - L + 1, L):
+                body(a, tensors, i, FULL)
+            if stop % L:
+                body(a, tensors, stop - stop % L, stop % L)
     return loop

@@ -8,9 +8,9 @@ about 20 operations a logit.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from ._blocks import BLOCK, FULL
+from ._compile import inner
 from ._driver import FLOAT, INT, PTR, job, share
 from ._layout import contiguous, deliver
 from ._math import vexp, vlog
@@ -35,7 +35,7 @@ _SPAN = 64 * L  # floats that each lane sums 64 of in a row
 
 
 # ---------------------------------------------------------------- one row, x the address of its logits
-@njit
+@inner
 def _top(x, classes):
     """The largest logit that is no NaN."""
     tail = classes % L
@@ -46,7 +46,7 @@ def _top(x, classes):
     return vlargest(best)
 
 
-@njit
+@inner
 def _exponentials(x, dx, c, n, shift):
     """e**(x - shift) for the n logits from c on, 0 in the other lanes; kept in dx unless that is null."""
     e = vselect(lane_index() < n, vexp(vload_n(x, c, n) - shift), 0.0)
@@ -55,7 +55,7 @@ def _exponentials(x, dx, c, n, shift):
     return e
 
 
-@njit
+@inner
 def _sum_of_exponentials(x, dx, classes, shift):
     tail = classes % L
     total = vsplat(0.0)
@@ -69,7 +69,7 @@ def _sum_of_exponentials(x, dx, classes, shift):
     return vsum(total)
 
 
-@njit
+@inner
 def _weighted_log_p(x, weight, c, n, top, log_sum):
     log_p = (vload_n(x, c, n) - top) - log_sum
     if weight:
@@ -77,7 +77,7 @@ def _weighted_log_p(x, weight, c, n, top, log_sum):
     return vselect(lane_index() < n, log_p, 0.0)
 
 
-@njit
+@inner
 def _sum_of_log_p(x, weight, classes, top, log_sum):
     """Sum of weight * log p over the classes."""
     tail = classes % L
@@ -92,7 +92,7 @@ def _sum_of_log_p(x, weight, classes, top, log_sum):
     return vsum(total)
 
 
-@njit
+@inner
 def _gradient(dx, weight, c, n, label, p_scale, hit, smooth):
     """From exponentials in dx: p_scale * e, less `hit` at the label, less smooth * weight."""
     slope = vload_n(dx, c, n) * p_scale

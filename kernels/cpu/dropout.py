@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from ._blocks import BLOCK, blocks
+from ._compile import inner
 from ._driver import FLOAT, INT, PTR, job, share
 from ._layout import channels_last, deliver, empty_like_image
 from ._philox import COUNTERS, philox
@@ -22,7 +22,7 @@ _DRAWS = 4 * COUNTERS  # elements that share the words of COUNTERS counters
 _ALL = np.int64(_DRAWS)  # as `_blocks.FULL`
 
 
-@njit
+@inner
 def _draw(a, block, n):
     """The first n elements of a block of _DRAWS."""
     for i in range(0, COUNTERS, L):

@@ -18,11 +18,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
-from numba.extending import overload
 
 from ..shapes import pool_output_size
 from ._blocks import FULL
+from ._compile import inner
 from ._driver import INT, PTR, job, share
 from ._layout import channels_last, deliver, empty_image
 from .simd import (
@@ -109,26 +108,20 @@ def _each_vector(body: Callable) -> Callable:
     The result has a.height rows an image, of a.width pixels, of a.channels. The body writes n channels at offset `to`:
     those from c on of pixel (i, j) of its image.
     """
-    body = njit(body)
+    body = inner(body)
 
+    @inner
     def loop(a, first, last):
-        raise TypeError("for use inside compiled kernels only")
-
-    # An overload per body, not a function argument: Numba cannot keep on disk what is passed a function.
-    @overload(loop)
-    def _(a, first, last):
-        def implementation(a, first, last):
-            tail = a.channels % L
-            for row in range(first, last):
-                image, i = divmod(row, a.height)
-                for j in range(a.width):
-                    pixel = (row * a.width + j) * a.channels
-                    for c in range(0, a.channels - L + 1, L):
-                        body(a, pixel + c, image, i, j, c, FULL)
-                    if tail:
-                        c = a.channels - tail
-                        body(a, pixel + c, image, i, j, c, tail)
-        return implementation
+        tail = a.channels % L
+        for row in range(first, last):
+            image, i = divmod(row, a.height)
+            for j in range(a.width):
+                pixel = (row * a.width + j) * a.channels
+                for c in range(0, a.channels - L + 1, L):
+                    body(a, pixel + c, image, i, j, c, FULL)
+                if tail:
+                    c = a.channels - tail
+                    body(a, pixel + c, image, i, j, c, tail)
     return loop
 
 

@@ -81,7 +81,7 @@ def test_an_edit_in_an_imported_file_is_seen(python, tmp_path):
     source = tmp_path / "kernels" / "cpu" / "_math.py"
     text = source.read_text()
     assert "def vtanh(x):" in text
-    source.write_text(text.replace("def vtanh(x):", "def vtanh(x):\n    return x * 2.0\n\n\n@njit\ndef _before(x):"))
+    source.write_text(text.replace("def vtanh(x):", "def vtanh(x):\n    return x * 2.0\n\n\n@inner\ndef _before(x):"))
     assert python(TANH, tmp_path, **environment) == "2.0 2"
 
 
