@@ -11,7 +11,8 @@ Memory is addressed by an int64 byte address and an offset counted in elements. 
 known to be L when compiled they cost nothing extra.
 
 L comes from the CPU that Numba compiles for: 16 with AVX-512, 8 with AVX2, else 4 (SSE, NEON). Vectors of L lanes use
-the full register width even where LLVM on its own would prefer narrower ones.
+the full register width even where LLVM on its own would prefer narrower ones. `NUMBA_CPU_NAME=haswell` makes L 8 and
+`NUMBA_CPU_NAME=nehalem` 4, on wider machines too.
 
 `i32v` holds L int32 lanes (indices, random words), `mask` L truth values.
 """
@@ -21,6 +22,7 @@ from __future__ import annotations
 import functools
 import inspect
 import operator
+import re
 from collections.abc import Callable
 
 import llvmlite.binding as llvm
@@ -34,18 +36,28 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 F32, F64, I1, I8, I32, I64 = ir.FloatType(), ir.DoubleType(), *(ir.IntType(n) for n in (1, 8, 32, 64))
 
 
+_SUM = """
+define <16 x i32> @sum(<16 x i32> %x, <16 x i32> %y) {
+  %z = add <16 x i32> %x, %y
+  ret <16 x i32> %z
+}
+"""
+
+
 def lanes_of(cpu_name: str | None, cpu_features: str | None) -> int:
-    """Lanes of a vector on the CPU that Numba compiles for (its name and features; None is the host)."""
-    if cpu_name is None and cpu_features is None:
-        features = llvm.get_host_cpu_features()
-        wide, middle = features.get("avx512f", False), features.get("avx2", False)
-    else:
-        named, features = cpu_name or "", cpu_features or ""
-        wide = "+avx512f" in features or named in {"skylake-avx512", "cascadelake", "icelake-server", "znver4"}
-        middle = "+avx2" in features or named in {"haswell", "skylake", "znver1", "znver2", "znver3"}
-        if named == "host" and not features:
-            return lanes_of(None, None)
-    return 16 if wide else 8 if middle else 4
+    """Lanes of the CPU's widest vectors: 16 over the instructions that LLVM adds 16 integers with.
+
+    Takes what `NUMBA_CPU_NAME` and `NUMBA_CPU_FEATURES` say. None is the host, or what the named CPU has by itself.
+    """
+    if cpu_name is None:
+        cpu_name, host = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+        cpu_features = host if cpu_features is None else cpu_features
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    target = llvm.Target.from_triple(llvm.get_process_triple())
+    machine = target.create_target_machine(cpu=cpu_name, features=cpu_features or "")
+    adding = re.findall(r"^\s+(?:add|v?paddd)\s", machine.emit_assembly(llvm.parse_assembly(_SUM)), re.MULTILINE)
+    return max(4, 16 // len(adding))
 
 
 L = lanes_of(config.CPU_NAME, config.CPU_FEATURES)

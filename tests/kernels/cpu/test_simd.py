@@ -1,13 +1,13 @@
 """Vectors, their operators, and memory access that stays within its lanes."""
 
 import operator
+import platform
 
 import numpy as np
 import pytest
-from numba import njit, types
+from numba import config, njit, types
 from numba.core.errors import TypingError
 
-from nnk.kernels.cpu import simd
 from nnk.kernels.cpu.simd import (
     L,
     bload_n,
@@ -419,22 +419,34 @@ def test_scalars():
 
 
 # ---------------------------------------------------------------- the width
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="needs an x86-64 CPU")
 @pytest.mark.parametrize(("name", "features", "lanes"), [
     ("skylake-avx512", None, 16),
     ("znver4", "", 16),
+    ("graniterapids", None, 16),
+    ("x86-64-v4", None, 16),
     ("haswell", None, 8),
     ("haswell", "", 8),
+    ("alderlake", None, 8),
     ("nehalem", None, 4),
+    ("sandybridge", None, 4),
     ("x86-64", "", 4),
     ("generic", "", 4),
     ("x86-64", "+sse2,+avx2,+fma", 8),
+    ("haswell", "+avx512f", 16),
     (None, "+avx2,+avx512f", 16),
-    (None, "+sse2", 4),
 ])
 def test_lanes_of_named_targets(name, features, lanes):
     assert lanes_of(name, features) == lanes
 
 
 def test_lanes_of_this_machine():
-    assert lanes_of("host", None) == lanes_of(None, None)
-    assert simd.L in (4, 8, 16)
+    assert lanes_of(None, None) in (4, 8, 16)
+    assert lanes_of(config.CPU_NAME, config.CPU_FEATURES) == L
+
+
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="needs an x86-64 CPU")
+@pytest.mark.parametrize(("name", "lanes"), [("haswell", "8"), ("nehalem", "4")])
+def test_narrower_vectors_can_be_asked_for(name, lanes, python):
+    program = "from nnk.kernels.cpu.simd import L; print(L)"
+    assert python(program, NUMBA_CPU_NAME=name) == python(program, NUMBA_CPU_NAME=name, NUMBA_CPU_FEATURES="") == lanes
