@@ -6,6 +6,7 @@ for the call, which counts up here. Everything else, weight initialisation for o
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 from typing import Any
@@ -18,6 +19,15 @@ _lock = threading.Lock()
 _seed = secrets.randbits(64)
 _calls = 0
 _generator = np.random.default_rng(_seed)
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)  # some thread of the parent may have held it
 
 
 def manual_seed(seed: int) -> None:
