@@ -1,7 +1,7 @@
 """Blocks of memory that come back: after the first training step nothing is allocated anew.
 
 A fresh array costs a page fault per 4 KB at its first write, several times the run time of a memory-bound kernel. Here
-an array's memory returns to a free list when its last view dies, and the next array of that size class takes it.
+an array's memory returns to a free list when its last view dies, and the next array that it fits takes it.
 
 The finaliser only appends to a `collections.deque`, which is atomic: no lock can be held when it runs, whichever thread
 collects the garbage. No block is reused while anybody can see it.
@@ -47,19 +47,22 @@ def _size_class(nbytes: int) -> int:
 
 
 def _block(nbytes: int) -> tuple[np.ndarray, deque]:
-    size = _size_class(nbytes)
-    home = _free.get(size)
-    if home is None:
-        home = _free.setdefault(size, deque())
-    try:
-        return home.pop(), home
-    except IndexError:
-        pass
+    """A block of at least so many bytes, and where it goes when it is free again."""
+    wanted = size = _size_class(nbytes)
+    # Where batches change in size, larger blocks lie idle: one of up to twice the size will do.
+    while size <= 2 * wanted:
+        home = _free.get(size)
+        if home:
+            try:
+                return home.pop(), home
+            except IndexError:  # another thread was quicker
+                pass
+        size += 1 << size.bit_length() - 4
     if sum(size * len(free) for size, free in list(_free.items())) > CAP:
         empty_cache()
-    raw = np.empty(size + ALIGNMENT, np.uint8)
+    raw = np.empty(wanted + ALIGNMENT, np.uint8)
     skip = -raw.__array_interface__["data"][0] % ALIGNMENT
-    return raw[skip:skip + size], home
+    return raw[skip:skip + wanted], _free.setdefault(wanted, deque())
 
 
 _TYPES = {np.dtype(t): np.dtype(t).str for t in (np.float32, np.int32, np.int64, np.uint8)}

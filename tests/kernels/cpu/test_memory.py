@@ -122,6 +122,41 @@ def test_a_block_serves_every_shape_and_type_of_its_size_class():
     assert address(empty((995,))) == first
 
 
+def test_a_block_of_up_to_twice_the_size_serves():
+    x = empty((1024,))
+    first = address(x)
+    del x
+    half = empty((512,))
+    assert address(half) == first
+    assert address(empty((1024,))) != first
+    empty_cache()
+    del half
+    assert address(empty((448,))) != first  # less than half
+    assert address(empty((513,))) == first
+
+
+@pytest.mark.parametrize("size", [512, 576, 960, 1024, 1152, 4096, 10 * 2**20])
+def test_size_classes_follow_each_other(size):
+    assert _memory._size_class(size) == size
+    following = size + (1 << size.bit_length() - 4)
+    assert _memory._size_class(size + 1) == following
+
+
+def test_batches_of_changing_size_soon_need_nothing_new():
+    def step(batch):
+        held = [empty((batch, n)) for n in (3000, 100, 3000, 700, 1500)]
+        del held[1:3]
+        held.append(empty((batch, 2000)))
+        return {address(x) for x in held}
+
+    seen = step(128)
+    batches = np.random.default_rng(0).integers(64, 129, 100).tolist()
+    for batch in batches[:50]:
+        seen |= step(batch)
+    assert all(step(batch) <= seen for batch in batches[50:])
+    assert sum(size * len(home) for size, home in _memory._free.items()) < 1.5 * 128 * 8300 * 4
+
+
 def test_an_array_in_a_cycle_comes_back_when_the_garbage_is_collected():
     ring = [empty((50,))]
     ring.append(ring)
