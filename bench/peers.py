@@ -228,9 +228,11 @@ def _steps(count, step):
     return [torch.tensor(float(step)) for _ in range(count)]
 
 
-def _adam(kernel, params, grads, exp_avgs, exp_avg_sqs, *, step, weight_decay=0.0, maximize=False, **options):
-    options |= {"weight_decay": weight_decay, "maximize": maximize, "amsgrad": False}
-    kernel(params, grads, exp_avgs, exp_avg_sqs, [], _steps(len(params), step), **options)
+def _adam(
+    kernel, params, grads, exp_avgs, exp_avg_sqs, maxima=None, *, step, weight_decay=0.0, maximize=False, **options
+):
+    options |= {"weight_decay": weight_decay, "maximize": maximize, "amsgrad": maxima is not None}
+    kernel(params, grads, exp_avgs, exp_avg_sqs, maxima or [], _steps(len(params), step), **options)
 
 
 adam = functools.partial(_adam, aten._fused_adam_)

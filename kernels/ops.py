@@ -89,8 +89,8 @@ OPS = (
     Op("cross_entropy", "cross_entropy", ("cross_entropy", "cross_entropy_backward")),
     Op("dropout", "dropout", ("dropout",)),
     Op("sgd", "sgd", ("sgd",), mutates={"sgd": ("params", "buffers")}),
-    Op("adam", "adam", ("adam",), mutates={"adam": ("params", "exp_avgs", "exp_avg_sqs")}),
-    Op("adamw", "adam", ("adamw",), mutates={"adamw": ("params", "exp_avgs", "exp_avg_sqs")}),
+    Op("adam", "adam", ("adam",), mutates={"adam": ("params", "exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs")}),
+    Op("adamw", "adam", ("adamw",), mutates={"adamw": ("params", "exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs")}),
 )
 
 FILES = {function: op.file for op in OPS for function in op.functions + op.reference_only}

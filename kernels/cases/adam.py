@@ -24,17 +24,23 @@ def _case(
     beta2=0.999,
     eps=1e-8,
     first_step=1,
+    amsgrad=False,
     **options,
 ):
     """At the first step the moments are 0; a later `first_step` finds moments from before."""
 
     def make(rng):
         before = float(first_step > 1)
+
+        def squares():
+            return [np.asarray(rng.uniform(0.1, 2, shape) * before) for shape in shapes]
+
         return {
             "params": [normal(rng, shape) for shape in shapes],
             "grads": [[values(rng, shape) for shape in shapes] for _ in range(steps)],
             "exp_avgs": [np.asarray(normal(rng, shape) * before) for shape in shapes],
-            "exp_avg_sqs": [np.asarray(rng.uniform(0.1, 2, shape) * before) for shape in shapes],
+            "exp_avg_sqs": squares(),
+            "max_exp_avg_sqs": squares() if amsgrad else None,
             "first_step": first_step,
             "lr": lr,
             "beta1": beta1,
@@ -47,10 +53,12 @@ def _case(
 
 
 def _run(name):
-    def run(k, *, params, grads, exp_avgs, exp_avg_sqs, first_step, **options):
+    def run(k, *, params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, first_step, **options):
         for step, g in enumerate(grads, first_step):
-            getattr(k, name)(params, g, exp_avgs, exp_avg_sqs, step=step, **options)
+            getattr(k, name)(params, g, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, step=step, **options)
         lists = {"params": params, "exp_avgs": exp_avgs, "exp_avg_sqs": exp_avg_sqs}
+        if max_exp_avg_sqs:
+            lists["max_exp_avg_sqs"] = max_exp_avg_sqs
         return {f"{label}[{i}]": x for label, arrays in lists.items() for i, x in enumerate(arrays)}
 
     return run
@@ -76,7 +84,8 @@ def _suite(name):
             _case("betas_0", beta1=0.0, beta2=0.0),
             _case("zero_gradient", values=_zero),
             _case("late", first_step=100_000),
-            _case("everything", weight_decay=0.1, maximize=True, lr=0.1, eps=1e-6, first_step=7),
+            _case("amsgrad", amsgrad=True, first_step=3),
+            _case("everything", weight_decay=0.1, maximize=True, lr=0.1, eps=1e-6, first_step=7, amsgrad=True),
             _case("large", ((100_003,), (7,), (300, 171)), 2),
         ),
         run=_run(name),

@@ -2,7 +2,7 @@
 
     @each_tensor_vector
     def _descend(a, tensors, i, n):                        # one vector at offset i, of which n lanes count
-        p, g, _, _ = tensors                               # addresses: the parameter, the gradient, two states
+        p, g, *_ = tensors                                 # addresses: the parameter, the gradient, three states
         vstore_n(p, i, vload_n(p, i, n) - a.lr * vload_n(g, i, n), n)
 
     @job(table=PTR, count=INT, lr=FLOAT)
@@ -28,13 +28,13 @@ from ._compile import inner
 from ._driver import HEADER
 from .simd import L, lload
 
-_COLUMNS = 6  # of the table: the tensor's first block, its size, four objects
+_COLUMNS = 7  # of the table: the tensor's first block, its size, five objects
 
 
-def tensor_table(*lists: Sequence[np.ndarray]) -> tuple[np.ndarray, int, int]:
-    """The table for up to four lists of C-contiguous arrays, list by list of the same shapes; its blocks; its floats.
+def tensor_table(*lists: Sequence[np.ndarray] | None) -> tuple[np.ndarray, int, int]:
+    """The table for up to five lists of C-contiguous arrays, list by list of the same shapes; its blocks; its floats.
 
-    The table holds no reference: the arrays must outlive the call.
+    Where a list is None the addresses are 0. The table holds no reference: the arrays must outlive the call.
     """
     count = len(lists[0])
     table = np.zeros((_COLUMNS, count + 1), np.int64)
@@ -42,7 +42,8 @@ def tensor_table(*lists: Sequence[np.ndarray]) -> tuple[np.ndarray, int, int]:
     sizes[:] = [x.size for x in lists[0]]
     np.cumsum(-(-sizes // BLOCK), out=table[0, 1:])
     for row, arrays in zip(table[2:], lists):
-        row[:count] = np.fromiter(map(id, arrays), np.int64, count)
+        if arrays is not None:
+            row[:count] = np.fromiter(map(id, arrays), np.int64, count)
     return table, int(table[0, count]), int(sizes.sum())
 
 
@@ -55,7 +56,7 @@ def _data(thing):
 def each_tensor_vector(body: Callable) -> Callable:
     """Decorator: body(a, tensors, i, n) becomes loop(a, first, last) for use in a job with `table` and `count`.
 
-    `tensors` are the four addresses; n < L only in the last vector of a tensor.
+    `tensors` are the five addresses; n < L only in the last vector of a tensor.
     """
     body = inner(body)
 
@@ -66,7 +67,8 @@ def each_tensor_vector(body: Callable) -> Callable:
             while lload(a.table, tensor + 1) <= block:
                 tensor += 1
             tensors = (_data(lload(a.table, 2 * row + tensor)), _data(lload(a.table, 3 * row + tensor)),
-                       _data(lload(a.table, 4 * row + tensor)), _data(lload(a.table, 5 * row + tensor)))
+                       _data(lload(a.table, 4 * row + tensor)), _data(lload(a.table, 5 * row + tensor)),
+                       _data(lload(a.table, 6 * row + tensor)))
             start = (block - lload(a.table, tensor)) * BLOCK
             stop = min(start + BLOCK, lload(a.table, row + tensor))
             for i in range(start, stop - L + 1, L):

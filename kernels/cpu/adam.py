@@ -1,6 +1,7 @@
 """Adam and AdamW, float32: one call updates all parameters of a model.
 
-Every array is read once and written once (the gradient only read): 28 bytes a parameter. The formulas are those of
+Every array is read once and written once (the gradient only read): 28 bytes a parameter, 36 with AMSGrad.
+The formulas are those of
 `kernels/reference/adam.py`; coefficients are computed in float64 and used in float32.
 """
 
@@ -13,14 +14,14 @@ import numpy as np
 
 from ._driver import FLOAT, INT, PTR, job, share
 from ._tensors import each_tensor_vector, tensor_table
-from .simd import vfma, vload_n, vsplat, vsqrt, vstore_n
+from .simd import vfma, vload_n, vmax, vsplat, vsqrt, vstore_n
 
 Arrays = Sequence[np.ndarray]
 
 
 @each_tensor_vector
 def _adam(a, tensors, i, n):
-    param, grad, exp_avg, exp_avg_sq = tensors
+    param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq = tensors
     p, m, v = vload_n(param, i, n), vload_n(exp_avg, i, n), vload_n(exp_avg_sq, i, n)
     g = a.sign * vload_n(grad, i, n)
     if a.weight_decay:
@@ -29,6 +30,9 @@ def _adam(a, tensors, i, n):
     v = vfma(v, vsplat(a.beta2), a.gain2 * g * g)
     vstore_n(exp_avg, i, m, n)
     vstore_n(exp_avg_sq, i, v, n)
+    if max_exp_avg_sq:
+        v = vmax(vload_n(max_exp_avg_sq, i, n), v)
+        vstore_n(max_exp_avg_sq, i, v, n)
     denominator = vfma(vsqrt(v), vsplat(a.correction), vsplat(a.eps))
     vstore_n(param, i, a.decay * p - a.rate * m / denominator, n)
 
@@ -44,6 +48,7 @@ def adam(
     grads: Arrays,
     exp_avgs: Arrays,
     exp_avg_sqs: Arrays,
+    max_exp_avg_sqs: Arrays | None = None,
     *,
     lr: float,
     beta1: float,
@@ -58,8 +63,11 @@ def adam(
         g ← ±g + weight_decay · θ
         m ← m + (1 - β1) (g - m)                       v ← β2 v + (1 - β2) g²
         θ ← θ - lr / (1 - β1^step) · m / (√v / √(1 - β2^step) + ε)
+
+    With `max_exp_avg_sqs` (AMSGrad) the last line has the largest v so far, which they keep.
     """
-    _step((params, grads, exp_avgs, exp_avg_sqs), lr, beta1, beta2, eps, weight_decay, 1.0, step, maximize)
+    lists = params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs
+    _step(lists, lr, beta1, beta2, eps, weight_decay, 1.0, step, maximize)
 
 
 def adamw(
@@ -67,6 +75,7 @@ def adamw(
     grads: Arrays,
     exp_avgs: Arrays,
     exp_avg_sqs: Arrays,
+    max_exp_avg_sqs: Arrays | None = None,
     *,
     lr: float,
     beta1: float,
@@ -77,11 +86,12 @@ def adamw(
     maximize: bool = False,
 ) -> None:
     """One step of AdamW: as `adam`, but the decay goes around the gradient, θ ← (1 - lr · weight_decay) θ first."""
-    _step((params, grads, exp_avgs, exp_avg_sqs), lr, beta1, beta2, eps, 0.0, 1 - lr * weight_decay, step, maximize)
+    lists = params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs
+    _step(lists, lr, beta1, beta2, eps, 0.0, 1 - lr * weight_decay, step, maximize)
 
 
 def _step(
-    lists: tuple[Arrays, ...],
+    lists: tuple[Arrays | None, ...],
     lr: float,
     beta1: float,
     beta2: float,

@@ -17,7 +17,7 @@ from .simd import vfma, vload_n, vsplat, vstore_n
 
 @each_tensor_vector
 def _sgd(a, tensors, i, n):
-    param, grad, buffer, _ = tensors
+    param, grad, buffer, _, _ = tensors
     p = vload_n(param, i, n)
     g = a.sign * vload_n(grad, i, n)
     if a.weight_decay:
@@ -57,7 +57,7 @@ def sgd(
 
     `buffers` is None when momentum is 0; then the two middle lines fall away.
     """
-    table, blocks, floats = tensor_table(params, grads, *([] if buffers is None else [buffers]))
+    table, blocks, floats = tensor_table(params, grads, buffers)
     _sgd_blocks(blocks, threads=share(floats), table=table, count=len(params), lr=lr, momentum=momentum,
                 gain=1 - dampening, weight_decay=weight_decay, sign=-1.0 if maximize else 1.0, nesterov=nesterov,
                 first=first)

@@ -6,10 +6,12 @@ At step t (counted from 1), with gradient g, parameter θ and running moments m 
     θ ← θ - lr / (1 - β1^t) · m / (√v / √(1 - β2^t) + ε)
 
 Weight decay enters Adam as an L2 term, g ← g + weight_decay · θ before all else, and AdamW apart from the
-gradient, θ ← (1 - lr · weight_decay) θ. To maximise, g changes its sign first.
+gradient, θ ← (1 - lr · weight_decay) θ. To maximise, g changes its sign first. AMSGrad puts w, the largest v so far,
+in the place of v in the last line: w ← max(w, v).
 
 Sources: Kingma and Ba (2015), arXiv:1412.6980, algorithm 1; Loshchilov and Hutter (2019), arXiv:1711.05101,
-algorithm 2; torch.optim.Adam, AdamW (ε is added after the correction of √v).
+algorithm 2; Reddi, Kale and Kumar (2018), arXiv:1904.09237, algorithm 2 (AMSGrad); torch.optim.Adam, AdamW (ε is added
+after the correction of √v).
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ def adam(
     grads: Arrays,
     exp_avgs: Arrays,
     exp_avg_sqs: Arrays,
+    max_exp_avg_sqs: Arrays | None = None,
     *,
     lr: float,
     beta1: float,
@@ -36,12 +39,13 @@ def adam(
     step: int,
     maximize: bool = False,
 ) -> None:
-    """One step of Adam for all parameters, in place; exp_avgs are the m, exp_avg_sqs the v."""
-    for param, g, m, v in zip(params, grads, exp_avgs, exp_avg_sqs):
+    """One step of Adam for all parameters, in place; exp_avgs, exp_avg_sqs, max_exp_avg_sqs: m, v and w."""
+    maxima = max_exp_avg_sqs or [None] * len(params)
+    for param, g, m, v, w in zip(params, grads, exp_avgs, exp_avg_sqs, maxima):
         g = -g if maximize else g
         if weight_decay:
             g = g + weight_decay * param
-        _update(param, g, m, v, lr, beta1, beta2, eps, step)
+        _update(param, g, m, v, w, lr, beta1, beta2, eps, step)
 
 
 def adamw(
@@ -49,6 +53,7 @@ def adamw(
     grads: Arrays,
     exp_avgs: Arrays,
     exp_avg_sqs: Arrays,
+    max_exp_avg_sqs: Arrays | None = None,
     *,
     lr: float,
     beta1: float,
@@ -58,10 +63,11 @@ def adamw(
     step: int,
     maximize: bool = False,
 ) -> None:
-    """One step of AdamW for all parameters, in place; exp_avgs are the m, exp_avg_sqs the v."""
-    for param, g, m, v in zip(params, grads, exp_avgs, exp_avg_sqs):
+    """One step of AdamW for all parameters, in place; exp_avgs, exp_avg_sqs, max_exp_avg_sqs: m, v and w."""
+    maxima = max_exp_avg_sqs or [None] * len(params)
+    for param, g, m, v, w in zip(params, grads, exp_avgs, exp_avg_sqs, maxima):
         param *= 1 - lr * weight_decay
-        _update(param, -g if maximize else g, m, v, lr, beta1, beta2, eps, step)
+        _update(param, -g if maximize else g, m, v, w, lr, beta1, beta2, eps, step)
 
 
 def _update(
@@ -69,6 +75,7 @@ def _update(
     g: np.ndarray,
     m: np.ndarray,
     v: np.ndarray,
+    w: np.ndarray | None,
     lr: float,
     beta1: float,
     beta2: float,
@@ -78,5 +85,8 @@ def _update(
     m += (1 - beta1) * (g - m)
     v *= beta2
     v += (1 - beta2) * g * g
+    if w is not None:
+        np.maximum(w, v, out=w)
+        v = w
     denominator = np.sqrt(v) / math.sqrt(1 - beta2**step) + eps
     param -= lr / (1 - beta1**step) * m / denominator

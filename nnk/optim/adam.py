@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,9 +23,11 @@ class Adam(Optimizer):
         m = beta1 * m + (1 - beta1) * g,   v = beta2 * v + (1 - beta2) * g²
         p = p - lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps)        at step t = 1, 2, …
 
-    With ``decoupled_weight_decay=True`` it is `AdamW`. `amsgrad`, `foreach`, `capturable`, `differentiable` and `fused`
-    take their defaults only. Raises ValueError on options out of range.
-    Source: Kingma and Ba (2015), arXiv:1412.6980, algorithm 1.
+    With ``amsgrad=True`` the largest v so far stands in the place of v in the last line. With
+    ``decoupled_weight_decay=True`` it is `AdamW`. `foreach`, `capturable`, `differentiable` and `fused` take their
+    defaults only. Raises ValueError on options out of range.
+    Sources: Kingma and Ba (2015), arXiv:1412.6980, algorithm 1; Reddi, Kale and Kumar (2018), arXiv:1904.09237,
+    algorithm 2, for AMSGrad.
     """
 
     def __init__(
@@ -65,30 +68,27 @@ class Adam(Optimizer):
             raise ValueError(f"betas is {betas}, expected two numbers, 0 <= beta < 1")
         only(group["foreach"], "foreach", None)
         only(group["fused"], "fused", None)
-        for name in ("amsgrad", "capturable", "differentiable"):
+        for name in ("capturable", "differentiable"):
             only(group[name], name, False)
 
     def _update(self, group: dict[str, Any], params: list[Parameter], grads: list[Any]) -> None:
+        names = ["exp_avg", "exp_avg_sq"] + ["max_exp_avg_sq"] * group["amsgrad"]
         # A parameter that had no gradient for a while is at an earlier step; usually all are at the same.
         steps: dict[int, list[tuple]] = {}
         for parameter, grad in zip(params, grads):
             state = self.state.get(parameter)
             if state is None:
-                data = parameter.data
-                state = {"step": 0, "exp_avg": np.zeros_like(data), "exp_avg_sq": np.zeros_like(data)}
+                state = {"step": 0, **{name: np.zeros_like(parameter.data) for name in names}}
                 self.state[parameter] = state
-            row = (parameter.data, grad, state["exp_avg"], state["exp_avg_sq"])
+            row = (parameter.data, grad, *(state[name] for name in names))
             steps.setdefault(state["step"] + 1, []).append(row)
         beta1, beta2 = group["betas"]
         for step, rows in steps.items():
-            arrays, grads, means, squares = map(list, zip(*rows))
-            kernels = backend.of(*arrays, *grads, *means, *squares)
+            lists = [list(arrays) for arrays in zip(*rows)]
+            kernels = backend.of(*itertools.chain(*lists))
             kernel = kernels.adamw if group["decoupled_weight_decay"] else kernels.adam
             kernel(
-                arrays,
-                grads,
-                means,
-                squares,
+                *lists,
                 lr=group["lr"],
                 beta1=beta1,
                 beta2=beta2,

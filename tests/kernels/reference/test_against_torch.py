@@ -137,16 +137,22 @@ def sgd(*, params, grads, buffers, **options):
 
 
 def adaptive_moments(optimizer_type):
-    def run(*, params, grads, exp_avgs, exp_avg_sqs, first_step, beta1, beta2, weight_decay=0.0, **options):
+    def run(
+        *, params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, first_step, beta1, beta2, weight_decay=0.0, **options
+    ):
         params = [leaf(p) for p in params]
         optimizer = optimizer_type(params, betas=(beta1, beta2), weight_decay=weight_decay, **options)
-        for p, m, v in zip(params, exp_avgs, exp_avg_sqs):
-            moments = {"exp_avg": torch.tensor(m), "exp_avg_sq": torch.tensor(v)}
-            optimizer.state[p] = {"step": torch.tensor(float(first_step - 1)), **moments}
+        moments = {"exp_avg": exp_avgs, "exp_avg_sq": exp_avg_sqs}
+        if max_exp_avg_sqs:
+            moments["max_exp_avg_sq"] = max_exp_avg_sqs
+            optimizer.param_groups[0]["amsgrad"] = True
+        for i, p in enumerate(params):
+            state = {name: torch.tensor(arrays[i]) for name, arrays in moments.items()}
+            optimizer.state[p] = {"step": torch.tensor(float(first_step - 1)), **state}
         stepped(optimizer, params, grads)
         return {f"params[{i}]": p for i, p in enumerate(params)} | {
             f"{name}s[{i}]": optimizer.state[p][name]
-            for name in ("exp_avg", "exp_avg_sq")
+            for name in moments
             for i, p in enumerate(params)
         }
 
