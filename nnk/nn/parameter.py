@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,20 @@ class Parameter:
     is None until a backward puts an array there; further backwards add to it until `zero_grad` sets it to None again.
     Any array of the parameter's shape may be assigned. With ``requires_grad=False`` backward computes no gradient.
 
+    `constraint`, where there is one, is a function that moves `data` in place to the nearest values allowed. Optimisers
+    call it after each of their updates: projected gradient descent. Were it applied in a layer's forward, what is saved
+    or averaged between an update and the next forward would not keep to it.
+
     Raises TypeError when `data` holds no floats, ValueError when `grad` has another shape.
     """
 
-    __slots__ = ("_data", "_grad", "requires_grad")
+    __slots__ = ("_data", "_grad", "constraint", "requires_grad")
 
-    def __init__(self, data: Any, requires_grad: bool = True):
+    def __init__(self, data: Any, requires_grad: bool = True, *, constraint: Callable[[Any], Any] | None = None):
         self._grad = None
         self.data = data
         self.requires_grad = bool(requires_grad)
+        self.constraint = constraint
 
     @property
     def data(self) -> Any:
@@ -84,16 +90,16 @@ class Parameter:
         return self._data.size
 
     def __deepcopy__(self, memo: dict) -> Parameter:
-        copy = Parameter(self._data.copy(), self.requires_grad)
+        copy = Parameter(self._data.copy(), self.requires_grad, constraint=self.constraint)
         copy._grad = None if self._grad is None else self._grad.copy()
         memo[id(self)] = copy
         return copy
 
     def __getstate__(self) -> tuple:
-        return self._data, self._grad, self.requires_grad
+        return self._data, self._grad, self.requires_grad, self.constraint
 
     def __setstate__(self, state: tuple) -> None:
-        self._data, self._grad, self.requires_grad = state
+        self._data, self._grad, self.requires_grad, self.constraint = state
 
     def __repr__(self) -> str:
         frozen = "" if self.requires_grad else ", requires_grad=False"

@@ -75,12 +75,18 @@ class Optimizer:
                     parameter.grad = np.zeros_like(parameter.grad)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every parameter that has a gradient; return what `closure`, called first, returned."""
+        """Update every parameter that has a gradient; return what `closure`, called first, returned.
+
+        A parameter's `constraint` is applied after its update.
+        """
         loss = None if closure is None else closure()
         for group in self.param_groups:
             params = [parameter for parameter in group["params"] if parameter.grad is not None]
             if params:
                 self._update(group, params, [_gradient(parameter) for parameter in params])
+            for parameter in params:
+                if parameter.constraint is not None:
+                    parameter.constraint(parameter.data)
         return loss
 
     def state_dict(self) -> dict[str, Any]:

@@ -44,3 +44,14 @@ def test_copy_and_pickle():
         assert twin.data is not parameter.data
         assert not twin.requires_grad
     assert "requires_grad=False" in repr(parameter)
+
+
+def at_most_one(data):
+    data.clip(max=1, out=data)
+
+
+def test_copies_keep_the_constraint():
+    parameter = nn.Parameter(np.arange(3.0), constraint=at_most_one)
+    for twin in (copy.deepcopy(parameter), copy.copy(parameter)):
+        assert twin.constraint is at_most_one
+    assert nn.Parameter(np.arange(3.0)).constraint is None

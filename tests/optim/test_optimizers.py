@@ -265,3 +265,19 @@ def test_a_refused_step_leaves_no_half_made_state():
     assert not made.state
     made.step()
     np.testing.assert_allclose(parameter.data, 0.9)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+def test_a_constraint_is_applied_after_the_update(name):
+    def between_zero_and_one(data):
+        data.clip(0, 1, out=data)
+
+    bound = nn.Parameter(np.array([0.05, 0.5, 0.95]), constraint=between_zero_and_one)
+    free, still = nn.Parameter(bound.data.copy()), nn.Parameter(np.full(3, 2.0), constraint=between_zero_and_one)
+    optimizer = getattr(optim, name)([bound, free, still], lr=0.1)
+    bound.grad = free.grad = np.array([1.0, 1.0, -1.0])
+    optimizer.step()
+    np.testing.assert_array_equal(bound.data, np.clip(free.data, 0, 1))
+    assert free.data.min() < 0
+    assert free.data.max() > 1
+    np.testing.assert_array_equal(still.data, np.full(3, 2.0))  # without a gradient it is not updated
