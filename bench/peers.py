@@ -194,6 +194,52 @@ def dropout(x, *, p, seed, call):
     return aten.native_dropout(x, p, True)[0]
 
 
+# ---------------------------------------------------------------- augmentation
+def gather2d(x, rows, columns, *, fill):
+    images = torch.arange(len(x))[:, None, None]
+    pixels = x.permute(0, 2, 3, 1)[images, rows[:, :, None], columns[:, None, :]]
+    outside = (rows < 0)[:, :, None] | (columns < 0)[:, None, :]
+    return pixels.masked_fill_(outside[..., None], fill).permute(0, 3, 1, 2)
+
+
+def affine2d(x, matrices, *, fill):
+    if fill:
+        raise NotImplementedError("the peer of affine2d fills with 0")
+    height, width = x.shape[2:]
+    # PyTorch counts places in halves of the image.
+    half = torch.tensor([width / 2, height / 2, 1])
+    grid = F.affine_grid(matrices * half / half[:2, None], x.shape, align_corners=False)
+    return F.grid_sample(x, grid, "bilinear", "zeros", align_corners=False)
+
+
+def blur2d(x, weights):
+    n, c, h, w = x.shape
+    half, filters = weights.shape[1] // 2, weights.repeat_interleave(c, 0)[:, None]
+    y = F.pad(x, (half,) * 4, mode="reflect").reshape(1, n * c, h + 2 * half, w + 2 * half)
+    y = F.conv2d(y, filters[..., None], groups=n * c)
+    return F.conv2d(y, filters[:, :, None], groups=n * c).reshape(n, c, h, w)
+
+
+def scale_shift(x, scale, shift):
+    return torch.addcmul(shift[:, :, None, None], scale[:, :, None, None], x)
+
+
+def image_noise(x, std, samples, *, seed, call, stream):
+    return torch.addcmul(x, std[:, None, None, None], torch.randn_like(x))
+
+
+def paste2d(x, boxes, partners, *, fill):
+    top, left, bottom, right = boxes.T[:, :, None]
+    i, j = torch.arange(x.shape[2]), torch.arange(x.shape[3])
+    inside = ((i >= top) & (i < bottom))[:, :, None] & ((j >= left) & (j < right))[:, None, :]
+    theirs = x[partners].masked_fill_((partners < 0)[:, None, None, None], fill)
+    return torch.where(inside[:, None], theirs, x)
+
+
+def mix(x, partners, shares):
+    return torch.lerp(x[partners], x, shares[:, None, None, None])
+
+
 # ---------------------------------------------------------------- loss
 REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
 

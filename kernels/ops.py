@@ -25,6 +25,7 @@ class Op:
 
     `functions` are defined in `<file>.py` of every backend, forward first. `mutates` names, per function,
     the arguments it updates in place. `reference_only` are functions that the reference adds for readers.
+    Ops that work on data before any network, such as augmentations, are not `differentiable`.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Op:
     functions: tuple[str, ...]
     mutates: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     reference_only: tuple[str, ...] = ()
+    differentiable: bool = True
 
     @property
     def suite(self) -> Suite:
@@ -88,6 +90,13 @@ OPS = (
     Op("add", "elementwise", ("add",)),
     Op("cross_entropy", "cross_entropy", ("cross_entropy", "cross_entropy_backward")),
     Op("dropout", "dropout", ("dropout",)),
+    Op("gather2d", "gather2d", ("gather2d",), differentiable=False),
+    Op("affine2d", "affine2d", ("affine2d",), differentiable=False),
+    Op("blur2d", "blur2d", ("blur2d",), differentiable=False),
+    Op("scale_shift", "scale_shift", ("scale_shift",), differentiable=False),
+    Op("image_noise", "image_noise", ("image_noise",), differentiable=False),
+    Op("paste2d", "paste2d", ("paste2d",), differentiable=False),
+    Op("mix", "mix", ("mix",), differentiable=False),
     Op("sgd", "sgd", ("sgd",), mutates={"sgd": ("params", "buffers")}),
     Op("adam", "adam", ("adam",), mutates={"adam": ("params", "exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs")}),
     Op("adamw", "adam", ("adamw",), mutates={"adamw": ("params", "exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs")}),

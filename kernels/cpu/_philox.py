@@ -3,9 +3,11 @@
 Source: Salmon, Moraes, Dror and Shaw (2011), Parallel random numbers: as easy as 1, 2, 3, SC'11, section 3.3.
 """
 
+import numpy as np
 
 from ._compile import inner
-from .simd import isplat, lane_index, vmulhi
+from ._math import vlog
+from .simd import isplat, lane_index, vbits, vfma, vfrombits, vfromint, vmulhi, vselect, vsplat, vsqrt
 
 _MULTIPLIER_0, _MULTIPLIER_1 = 0xD2511F53, 0xCD9E8D57
 _KEY_STEP_0, _KEY_STEP_1 = 0x9E3779B9, 0xBB67AE85
@@ -29,3 +31,33 @@ def philox(first, call_low, call_high, seed_low, seed_high):
         )
         seed_low, seed_high = seed_low + _KEY_STEP_0, seed_high + _KEY_STEP_1
     return w0, w1, w2, w3
+
+
+@inner
+def _pair(a, b):
+    """Two vectors of standard normal numbers from two of random words: r cos t and r sin t, t in quarters of a turn."""
+    r = vsqrt(-2.0 * vlog(vfromint((a >> 8) + 1) * np.float32(2**-24)))
+    quarter = b >> 30
+    t = (vfromint((b >> 8) & 0x3FFFFF) * np.float32(2**-22) - 0.5) * np.float32(np.pi / 2)
+    z = t * t
+    # Taylor's series: up to pi / 4 the next terms are less than 2e-9.
+    sine = vsplat(1 / 362880)
+    for term in (-1 / 5040, 1 / 120, -1 / 6, 1.0):
+        sine = vfma(sine, z, vsplat(term))
+    cosine = vsplat(-1 / 3628800)
+    for term in (1 / 40320, -1 / 720, 1 / 24, -1 / 2, 1.0):
+        cosine = vfma(cosine, z, vsplat(term))
+    sine = t * sine
+    odd = (quarter & 1) == 1
+    x, y = vselect(odd, sine, cosine), vselect(odd, cosine, sine)
+    x = vfrombits(vbits(x) ^ (((quarter + 1) & 2) << 30))
+    y = vfrombits(vbits(y) ^ ((quarter & 2) << 30))
+    return r * x, r * y
+
+
+@inner
+def normals(words):
+    """Four vectors of standard normal numbers from the four of random words that `philox` gives."""
+    x0, x1 = _pair(words[0], words[1])
+    x2, x3 = _pair(words[2], words[3])
+    return x0, x1, x2, x3

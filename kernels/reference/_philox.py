@@ -51,6 +51,23 @@ def words(count: int, seed: int, call: int) -> np.ndarray:
     return random.reshape(blocks, 16, 4).swapaxes(1, 2).reshape(-1)[:count]
 
 
+def normals(words: np.ndarray) -> np.ndarray:
+    """Standard normal numbers, float64 (..., 4), from the four random words (..., 4) of counters.
+
+    Words come in pairs (a, b), which give r cos θ and r sin θ with
+
+        r = √(-2 ln ((⌊a / 2⁸⌋ + 1) / 2²⁴)),    θ = π/2 (⌊b / 2³⁰⌋ + (⌊b / 2⁸⌋ mod 2²²) / 2²² - 1/2)
+
+    The upper 24 bits of a word are a float32 without rounding; so is the rest of the angle inside its quarter.
+
+    Source: Box and Muller (1958), A note on the generation of random normal deviates.
+    """
+    a, b = words[..., 0::2], words[..., 1::2]
+    r = np.sqrt(-2 * np.log(((a >> 8) + 1.0) * 2**-24))
+    angle = np.pi / 2 * ((b >> 30) + ((b >> 8) % 2**22) * 2.0**-22 - 0.5)
+    return np.stack([r * np.cos(angle), r * np.sin(angle)], axis=-1).reshape(words.shape)
+
+
 def halves(value: int) -> tuple[int, int]:
     """The low and the high 32 bits of a 64-bit int."""
     return value & 0xFFFFFFFF, value >> 32 & 0xFFFFFFFF
