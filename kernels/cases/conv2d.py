@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from ..shapes import conv_output_size
 from ._suite import Case, Cost, Suite, Terms, normal, rms
 
@@ -19,7 +21,10 @@ def _case(
     groups=1,
     bias=True,
     precision="highest",
+    infer=False,
 ):
+    """`infer` is whether the forward pass also runs with scales and a ReLU, as in inference."""
+
     def make(rng):
         count = map(conv_output_size, x[2:], weight[2:], stride, padding, dilation)
         return {
@@ -27,6 +32,7 @@ def _case(
             "weight": normal(rng, weight),
             "bias": normal(rng, weight[0]) if bias else None,
             "dy": normal(rng, (x[0], weight[0], *count)),
+            "scale": normal(rng, weight[0]) if infer else None,
             "stride": stride,
             "padding": padding,
             "dilation": dilation,
@@ -40,33 +46,38 @@ def _case(
 def _winograd(precision):
     """Shapes that may run by Winograd's algorithm: 3 x 3, stride 1, whole vectors of channels."""
 
-    def case(name, x, filters, *, padding=(1, 1), bias=True):
+    def case(name, x, filters, *, padding=(1, 1), bias=True, infer=False):
         weight = (filters, x[1], 3, 3)
-        return _case(f"{name}_{precision}", x, weight, padding=padding, bias=bias, precision=precision)
+        return _case(
+            f"{name}_{precision}", x, weight, padding=padding, bias=bias, precision=precision, infer=infer
+        )
 
     return (
         case("winograd", (2, 16, 8, 8), 32),
-        case("winograd_odd_map", (3, 48, 7, 9), 64),
-        case("winograd_batch_1", (1, 64, 13, 11), 32, bias=False),
+        case("winograd_odd_map", (3, 48, 7, 9), 64, infer=True),
+        case("winograd_batch_1", (1, 64, 13, 11), 32, bias=False, infer=True),
         case("winograd_empty_batch", (0, 16, 8, 8), 32),
         case("winograd_unpadded", (2, 32, 6, 5), 48, padding=(0, 0)),
         case("winograd_asymmetric", (2, 32, 5, 6), 32, padding=((0, 2), (1, 0))),
         case("winograd_pad_over_kernel", (1, 32, 3, 4), 32, padding=(3, 4)),
         case("winograd_one_pixel", (5, 32, 1, 1), 32),
-        case("winograd_many_tiles", (2, 32, 41, 37), 16),
+        case("winograd_many_tiles", (2, 32, 41, 37), 16, infer=True),
     )
 
 
-def _run(k, *, x, weight, bias, dy, **window):
-    return {
+def _run(k, *, x, weight, bias, dy, scale=None, **window):
+    results = {
         "y": k.conv2d(x, weight, bias, **window),
         "dx": k.conv2d_dgrad(dy, weight, x.shape, **window),
         "dweight": k.conv2d_wgrad(dy, x, weight.shape, **window),
         "dbias": k.conv2d_bgrad(dy),
     }
+    if scale is not None:
+        results["inferred"] = k.conv2d(x, weight, bias, scale=scale, activation="relu", **window)
+    return results
 
 
-def _terms(*, x, weight, bias, dy, stride, dilation, groups, precision, **_):
+def _terms(*, x, weight, bias, dy, scale=None, stride, dilation, groups, precision, **_):
     """Winograd's algorithm, where it may run, sums the products of a tile instead of a window's terms: the 16 of
     F(2 x 2) are no larger than those; below "highest", the 36 of F(4 x 4) may be ten times as large.
     """
@@ -74,8 +85,10 @@ def _terms(*, x, weight, bias, dy, stride, dilation, groups, precision, **_):
     growth, more = 1, 0
     if (*weight.shape[2:], *stride, *dilation, groups) == (3, 3, 1, 1, 1, 1, 1):
         growth, more = (1, 16) if precision == "highest" else (10, 36)
+    largest = 0 if scale is None else np.abs(scale).max(initial=0)
     return {
         "y": Terms(weight[0].size + 1 + more, growth * max(rms(x) * rms(weight), rms(bias))),
+        "inferred": Terms(weight[0].size + 1 + more, growth * max(largest * rms(x) * rms(weight), rms(bias))),
         "dx": Terms(len(weight) // groups * taps + more, growth * rms(dy) * rms(weight)),
         "dweight": Terms(pixels + more, growth * rms(dy) * rms(x)),
         "dbias": Terms(pixels, rms(dy)),
@@ -99,14 +112,14 @@ conv2d = Suite(
         _case("no_bias", (2, 8, 9, 11), (16, 8, 3, 3), bias=False),
         _case("batch_1", (1, 3, 8, 8), (5, 3, 3, 3)),
         _case("empty_batch", (0, 3, 8, 8), (5, 3, 3, 3)),
-        _case("one_channel", (2, 1, 12, 10), (7, 1, 3, 3), padding=(1, 1)),
+        _case("one_channel", (2, 1, 12, 10), (7, 1, 3, 3), padding=(1, 1), infer=True),
         _case("one_filter", (2, 6, 7, 5), (1, 6, 3, 3)),
         _case("one_of_everything", (1, 1, 1, 1), (1, 1, 1, 1)),
-        _case("17_to_33", (2, 17, 7, 7), (33, 17, 3, 3), padding=(1, 1)),
+        _case("17_to_33", (2, 17, 7, 7), (33, 17, 3, 3), padding=(1, 1), infer=True),
         _case("16_to_32", (3, 16, 8, 8), (32, 16, 3, 3), padding=(1, 1)),
         _case("primes", (1, 13, 17, 19), (11, 13, 3, 3), padding=(1, 1)),
         _case("deep_and_small", (2, 64, 4, 4), (65, 64, 3, 3), padding=(1, 1)),
-        _case("many_pixels", (7, 3, 29, 31), (8, 3, 3, 3), padding=(1, 1)),
+        _case("many_pixels", (7, 3, 29, 31), (8, 3, 3, 3), padding=(1, 1), infer=True),
         _case("stride_2", (2, 16, 15, 13), (24, 16, 3, 3), stride=(2, 2), padding=(1, 1)),
         _case("stride_2_even", (2, 5, 12, 14), (9, 5, 3, 3), stride=(2, 2), padding=(1, 1)),
         _case("stride_3_2", (2, 5, 14, 11), (4, 5, 3, 3), stride=(3, 2)),
@@ -119,13 +132,21 @@ conv2d = Suite(
         _case(
             "dilation_stride", (2, 17, 13, 14), (9, 17, 3, 2), stride=(2, 3), padding=(2, 2), dilation=(3, 2)
         ),
-        _case("groups_2", (2, 34, 6, 7), (6, 17, 3, 3), padding=(1, 1), groups=2),
+        _case("groups_2", (2, 34, 6, 7), (6, 17, 3, 3), padding=(1, 1), groups=2, infer=True),
         _case("groups_3", (2, 9, 7, 6), (12, 3, 3, 3), stride=(2, 1), groups=3),
         _case("groups_of_16", (2, 64, 6, 5), (32, 16, 3, 3), padding=(1, 1), groups=4),
         _case("groups_1x1", (2, 12, 5, 4), (8, 3, 1, 1), groups=4),
-        _case("depthwise", (2, 19, 9, 8), (19, 1, 3, 3), padding=(1, 1), groups=19),
+        _case("depthwise", (2, 19, 9, 8), (19, 1, 3, 3), padding=(1, 1), groups=19, infer=True),
         _case("depthwise_stride_2", (1, 33, 11, 9), (33, 1, 3, 3), stride=(2, 2), padding=(1, 1), groups=33),
-        _case("depthwise_multiplier", (2, 7, 9, 8), (21, 1, 3, 3), stride=(2, 2), padding=(1, 1), groups=7),
+        _case(
+            "depthwise_multiplier",
+            (2, 7, 9, 8),
+            (21, 1, 3, 3),
+            stride=(2, 2),
+            padding=(1, 1),
+            groups=7,
+            infer=True,
+        ),
         _case(
             "depthwise_dilated_5x5",
             (1, 17, 12, 11),
@@ -135,12 +156,12 @@ conv2d = Suite(
             groups=17,
         ),
         _case("1x1", (2, 33, 6, 5), (17, 33, 1, 1)),
-        _case("1x1_stride_2", (2, 17, 7, 6), (34, 17, 1, 1), stride=(2, 2)),
+        _case("1x1_stride_2", (2, 17, 7, 6), (34, 17, 1, 1), stride=(2, 2), infer=True),
         _case("1x1_padded", (2, 3, 5, 4), (6, 3, 1, 1), padding=(1, 2)),
         _case("1x1_image", (3, 10, 1, 1), (4, 10, 1, 1)),
         _case("3x3_on_1x1_image", (3, 10, 1, 1), (4, 10, 3, 3), padding=(1, 1)),
         _case("5x5", (2, 3, 13, 12), (6, 3, 5, 5), padding=(2, 2)),
-        _case("7x7_stride_2", (1, 3, 37, 35), (17, 3, 7, 7), stride=(2, 2), padding=(3, 3)),
+        _case("7x7_stride_2", (1, 3, 37, 35), (17, 3, 7, 7), stride=(2, 2), padding=(3, 3), infer=True),
         _case("kernel_is_image", (3, 5, 6, 7), (9, 5, 6, 7)),
         _case("1x7", (2, 6, 4, 15), (5, 6, 1, 7), padding=(0, 3)),
         _case("7x1", (2, 6, 15, 4), (5, 6, 7, 1), padding=(3, 0)),

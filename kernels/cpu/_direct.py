@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._driver import INT, PTR, address, get_num_threads, job
+from ._driver import FLOAT, INT, PTR, address, get_num_threads, job
 from ._geometry import Geometry, forward_geometry, gradient_classes, images_a_job, tables, zeros
+from ._kept import Filters
 from ._memory import workspace
 from ._pack import pack_backward, pack_forward
 from ._tile import NARROW, THREES, WIDE, dot_tile, tile_for
@@ -26,7 +27,7 @@ _WEIGHTS_IN_CACHE = 200_000  # panels above this many floats stay put while the 
 
 @job(kind=INT, x=PTR, x_images=INT, x_group=INT, offsets=PTR, pixels=INT, zeros=PTR, taps=INT, run=INT, w=PTR,
      panel=INT, bias=PTR, y=PTR, y_images=INT, places=PTR, channels=INT, width=INT, tile=INT, tiles=INT, chunk=INT,
-     blocks=INT, groups=INT, images=INT, weights_stay=INT)
+     blocks=INT, groups=INT, images=INT, weights_stay=INT, floor=FLOAT)
 def _convolve(first, last, thread, a):
     chunks = (a.tiles + a.chunk - 1) // a.chunk
     for j in range(first, last):
@@ -49,18 +50,19 @@ def _convolve(first, last, thread, a):
             offsets = a.offsets + 4 * t * a.tile
             places = a.places + 4 * t * a.tile
             if a.kind == 0:
-                dot_tile(_MR0, _NV0, x, offsets, a.pixels, a.zeros, a.taps, a.run, w, bias, y, places, lanes)
+                dot_tile(_MR0, _NV0, x, offsets, a.pixels, a.zeros, a.taps, a.run, w, bias, y, places, lanes, a.floor)
             elif a.kind == 1:
-                dot_tile(_MR1, _NV1, x, offsets, a.pixels, a.zeros, a.taps, a.run, w, bias, y, places, lanes)
+                dot_tile(_MR1, _NV1, x, offsets, a.pixels, a.zeros, a.taps, a.run, w, bias, y, places, lanes, a.floor)
             else:
-                dot_tile(_MR2, _NV2, x, offsets, a.pixels, a.zeros, a.taps, a.run, w, bias, y, places, lanes)
+                dot_tile(_MR2, _NV2, x, offsets, a.pixels, a.zeros, a.taps, a.run, w, bias, y, places, lanes, a.floor)
 
 
 def _run(x: int, size: tuple[int, int], pixel: int, panels: np.ndarray, bias: np.ndarray | None, y: int, n: int,
-         geometry: Geometry, *, groups: int, run: int, x_group: int, channels: int) -> None:
+         geometry: Geometry, *, groups: int, run: int, x_group: int, channels: int, floor: float = -np.inf) -> None:
     """y[places] = convolution of n images of `size` pixels of `pixel` floats with packed panels; x, y are addresses.
 
-    A tap takes `run` floats of a pixel; a group's are x_group floats further on, and make `channels` outputs.
+    A tap takes `run` floats of a pixel; a group's are x_group floats further on, and make `channels` outputs. Outputs
+    below `floor` are raised to it.
     """
     tile = tile_for(channels)
     width = tile[1] * L
@@ -85,21 +87,23 @@ def _run(x: int, size: tuple[int, int], pixel: int, panels: np.ndarray, bias: np
         kind=_KINDS[tile], x=x, x_images=x_images, x_group=x_group, offsets=offsets, pixels=len(places),
         zeros=zeros(run), taps=taps, run=run, w=panels, panel=panel, bias=start, y=y, y_images=y_images, places=places,
         channels=channels, width=width, tile=tile[0], tiles=tiles, chunk=chunk, blocks=blocks, groups=groups,
-        images=images, weights_stay=int(panel * blocks * groups > _WEIGHTS_IN_CACHE))
+        images=images, weights_stay=int(panel * blocks * groups > _WEIGHTS_IN_CACHE), floor=floor)
     if n % joined:
         _run(x + 4 * images * x_images, size, pixel, panels, bias, y + 4 * images * y_images, n % joined, geometry,
-             groups=groups, run=run, x_group=x_group, channels=channels)
+             groups=groups, run=run, x_group=x_group, channels=channels, floor=floor)
 
 
-def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray, *, stride: tuple[int, int],
-            before: tuple[int, int], dilation: tuple[int, int], groups: int, keep: bool) -> None:
-    """y = conv2d(x, weight) + bias for channels-last x, y; `before` is the padding above and to the left."""
+def forward(x: np.ndarray, filters: Filters, bias: np.ndarray | None, y: np.ndarray, *, floor: float,
+            stride: tuple[int, int], before: tuple[int, int], dilation: tuple[int, int], groups: int) -> None:
+    """y = max(conv2d(x, filters) + bias, floor) for channels-last x, y; `before` is the padding above and to the left.
+    """
     n, c, h, w = x.shape
-    k, c_group, r, s = weight.shape
-    panels = pack_forward(weight, groups, tile_for(k // groups)[1] * L, keep=keep)
+    k, c_group, r, s = filters.shape
+    width = tile_for(k // groups)[1] * L
+    panels = filters.packed(("panels", groups, width), lambda weight: pack_forward(weight, groups, width))
     geometry = forward_geometry(y.shape, (r, s), stride, before, dilation)
     _run(address(x), (h, w), c, panels, bias, address(y), n, geometry, groups=groups, run=c_group,
-         x_group=c_group, channels=k // groups)
+         x_group=c_group, channels=k // groups, floor=floor)
 
 
 def backward(dy: np.ndarray, weight: np.ndarray, dx: np.ndarray, *, stride: tuple[int, int], before: tuple[int, int],
@@ -114,20 +118,22 @@ def backward(dy: np.ndarray, weight: np.ndarray, dx: np.ndarray, *, stride: tupl
              x_group=k // groups, channels=c_group)
 
 
-def forward_few(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray, *, stride: tuple[int, int],
-                before: tuple[int, int], keep: bool) -> None:
+def forward_few(x: np.ndarray, filters: Filters, bias: np.ndarray | None, y: np.ndarray, *, floor: float,
+                stride: tuple[int, int], before: tuple[int, int]) -> None:
     """The forward pass for a handful of input channels, no groups, no dilation, x of any strides.
 
     In a padded copy of x a filter row is one run of S * C floats: R long taps in place of R * S short ones.
     """
     n, c, _, _ = x.shape
-    k, _, r, s = weight.shape
+    k, _, r, s = filters.shape
     _, _, oh, ow = y.shape
     size = ((oh - 1) * stride[0] + r, (ow - 1) * stride[1] + s)
     geometry = forward_geometry(y.shape, (r, 1), stride, (0, 0), (1, 1))
-    panels = pack_forward(weight, 1, tile_for(k)[1] * L, merged=True, keep=keep)
+    width = tile_for(k)[1] * L
+    panels = filters.packed(("rows", width), lambda weight: pack_forward(weight, 1, width, merged=True))
     padded = padded_copy(x, size, before)
-    _run(address(padded), size, c, panels, bias, address(y), n, geometry, groups=1, run=s * c, x_group=0, channels=k)
+    _run(address(padded), size, c, panels, bias, address(y), n, geometry, groups=1, run=s * c, x_group=0, channels=k,
+         floor=floor)
 
 
 @job(x=PTR, sn=INT, sc=INT, sh=INT, sw=INT, channels=INT, height=INT, width=INT, top=INT, left=INT, padded_height=INT,

@@ -1,14 +1,16 @@
 """Packed weights that outlive a call: in inference a layer's weights are the same at every call.
 
-An entry is found by where the weights lie, and holds only while their checksum does: writing into the weights in place
-makes it stale, never wrong. The checksum reads the weights once, a tenth of the work of packing them. Entries go with
-their weights. No lock is taken, for that may happen inside any other call: single dict operations are atomic.
+An entry is found by where the weights lie, and holds only while their checksum does, and the factors that were
+multiplied into them: writing into either in place makes it stale, never wrong. The checksum reads the weights once, a
+tenth of the work of packing them. Entries go with their weights. No lock is taken, for that may happen inside any other
+call: single dict operations are atomic.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Hashable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -43,11 +45,34 @@ def _checksum(first, last, thread, a):
     istore_n(a.sums, 3 * L, h3, L)
 
 
-def kept(weight: np.ndarray, kind: Hashable, build: Callable[[], np.ndarray]) -> np.ndarray:
-    """build(), or what it returned for these very weights (C-contiguous) the last time."""
+class Filters(NamedTuple):
+    """A convolution's weights (C-contiguous), a factor for each filter or None, and whether packed forms are kept."""
+
+    weight: np.ndarray
+    scale: np.ndarray | None
+    keep: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.weight.shape
+
+    def scaled(self) -> np.ndarray:
+        """The weights times their factors."""
+        return self.weight if self.scale is None else self.weight * self.scale[:, None, None, None]
+
+    def packed(self, kind: Hashable, build: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """build(scaled weights)."""
+        if not self.keep:
+            return build(self.scaled())
+        return kept(self.weight, self.scale, kind, lambda: build(self.scaled()))
+
+
+def kept(weight: np.ndarray, scale: np.ndarray | None, kind: Hashable, build: Callable[[], np.ndarray]) -> np.ndarray:
+    """build(), or what it returned for these very weights (C-contiguous) and factors the last time."""
     sums = np.empty(4 * L, np.int32)
     _checksum(1, x=weight, n=weight.size, sums=sums)
-    checksum, key = sums.tobytes(), (address(weight), weight.shape, kind)
+    factors = b"" if scale is None else scale.tobytes()
+    checksum, key = sums.tobytes() + factors, (address(weight), weight.shape, kind)
     held = _entries.pop(key, None)
     panels = held[1] if held is not None and held[0] == checksum else build()
     _entries[key] = checksum, panels, weakref.ref(weight, lambda _: _entries.pop(key, None))

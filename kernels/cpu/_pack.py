@@ -11,7 +11,6 @@ import functools
 import numpy as np
 
 from ._driver import INT, PTR, job, share
-from ._kept import kept
 from ._memory import empty, workspace
 from .simd import L, fload, fstore, iload, vload, vload_n, vstore, vtranspose
 
@@ -72,13 +71,8 @@ def _backward_rows(channels: int, taps: int, used: tuple[int, ...]) -> np.ndarra
     return rows
 
 
-def pack_forward(weight: np.ndarray, groups: int, width: int, merged: bool = False, keep: bool = False) -> np.ndarray:
-    """(K, C/groups, R, S) to panels [group][block of `width` output channels][tap][input channel][width].
-
-    With `keep` the panels outlive the call and serve the next one, if the weights are the same then.
-    """
-    if keep:
-        return kept(weight, ("panels", groups, width, merged), lambda: pack_forward(weight, groups, width, merged))
+def pack_forward(weight: np.ndarray, groups: int, width: int, merged: bool = False) -> np.ndarray:
+    """(K, C/groups, R, S) to panels [group][block of `width` output channels][tap][input channel][width]."""
     k, c, r, s = weight.shape
     rows = _merged_rows(c, r, s) if merged else _forward_rows(c, r * s)
     size = c * r * s

@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .simd import F32, I32, I64, L, at, first_lanes, fma, i64, load, masked_load, masked_store, splat, store
+from .simd import F32, I32, I64, L, at, first_lanes, fma, i64, load, masked_load, masked_store, raised, splat, store
 
 # (MR, NV) by lanes: wide for many output channels, in threes where their vectors come in threes, one vector for few.
 # MR * NV sums, NV loaded vectors and one broadcast must fit 32 registers (AVX-512) or 16 (AVX2, SSE).
@@ -57,18 +57,19 @@ _A = types.int64
 
 
 @intrinsic(prefer_literal=True)
-def dot_tile(typing_context, mr, nv, x, offsets, pitch, zeros, taps, run, w, bias, y, places, lanes):
+def dot_tile(typing_context, mr, nv, x, offsets, pitch, zeros, taps, run, w, bias, y, places, lanes, floor):
     """y[m][:] = bias + sum over tap < taps, q < run of x[tap][m][q] * w[tap][q][:] for m < MR.
 
     x[tap][m] starts offsets[tap * pitch + m] floats behind x, or is the row `zeros` (run floats) where that is
-    negative. w is [taps][run][NV * L]. Row m goes to y + places[m], its first `lanes` floats (at most NV * L).
+    negative. w is [taps][run][NV * L]. Row m goes to y + places[m], its first `lanes` floats (at most NV * L), raised
+    to `floor` where they are below it. `floor` may be None.
     """
     if not _literals(mr, nv):
         return None
     MR, NV = mr.literal_value, nv.literal_value
 
     def lower(context, b, sig, values):
-        x, offsets, pitch, zeros, taps, run, w, bias, y, places, lanes = values[2:]
+        x, offsets, pitch, zeros, taps, run, w, bias, y, places, lanes, floor = values[2:]
 
         def tap(t, carried):
             rows = []
@@ -89,6 +90,8 @@ def dot_tile(typing_context, mr, nv, x, offsets, pitch, zeros, taps, run, w, bia
 
         start = [load(b, at(b, bias, i64(v * L))) for v in range(NV)] * MR
         _, *sums = for_range(b, taps, [w, *start], tap)
+        if sig.args[-1] != types.none:
+            sums = raised(b, sums, floor)
         targets = [at(b, at(b, y, _table(b, places, i64(m))), i64(v * L)) for m in range(MR) for v in range(NV)]
         with b.if_else(b.icmp_signed(">=", lanes, i64(NV * L))) as (whole, part):
             with whole:
@@ -100,7 +103,7 @@ def dot_tile(typing_context, mr, nv, x, offsets, pitch, zeros, taps, run, w, bia
                     masked_store(b, value, target, masks[i % NV])
         return context.get_dummy_value()
 
-    return types.void(mr, nv, *[_A] * 11), lower
+    return types.void(mr, nv, *[_A] * 11, floor), lower
 
 
 @intrinsic(prefer_literal=True)

@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .simd import I64, at, constant, fma, i64, load, store
+from .simd import I64, at, constant, fma, i64, load, raised, store
 
 BT, AT, G, GT, A = range(5)
 
@@ -80,18 +80,19 @@ def _product(b: ir.IRBuilder, mat: np.ndarray, d: list[ir.Value]) -> list[ir.Val
 
 
 @intrinsic(prefer_literal=True)
-def sandwich(typing_context, m, which, gather, source, row, column, target, target_row, target_column):
+def sandwich(typing_context, m, which, gather, source, row, column, target, target_row, target_column, floor):
     """target[i, j] = (M d M^T)[i, j] for M = matrix(m, which), each entry a vector of L channels.
 
     d[p, q] lies p * row + q * column floats behind `source`; with gather = 1, `source` is instead an int64 table of
-    addresses [p][q] to which `row` floats are added. Offsets and pitches count floats.
+    addresses [p][q] to which `row` floats are added. Offsets and pitches count floats. What is below `floor` is raised
+    to it; `floor` may be None.
     """
     if not all(isinstance(n, types.IntegerLiteral) for n in (m, which, gather)):
         return None
     mat, from_table = matrix(m.literal_value, which.literal_value), gather.literal_value
 
     def lower(context, b, sig, values):
-        source, row, column, target, target_row, target_column = values[3:]
+        source, row, column, target, target_row, target_column, floor = values[3:]
         rows, columns = mat.shape
 
         def entry(p, q):
@@ -101,9 +102,10 @@ def sandwich(typing_context, m, which, gather, source, row, column, target, targ
             return load(b, at(b, source, b.add(b.mul(row, i64(p)), b.mul(column, i64(q)))))
         half = [_product(b, mat, [entry(p, q) for p in range(columns)]) for q in range(columns)]
         for i in range(rows):
-            for j, value in enumerate(_product(b, mat, [half[q][i] for q in range(columns)])):
+            entries = _product(b, mat, [half[q][i] for q in range(columns)])
+            for j, value in enumerate(entries if sig.args[-1] == types.none else raised(b, entries, floor)):
                 store(b, value, at(b, target, b.add(b.mul(target_row, i64(i)), b.mul(target_column, i64(j)))))
         return context.get_dummy_value()
 
     a = types.int64
-    return types.void(m, which, gather, a, a, a, a, a, a), lower
+    return types.void(m, which, gather, a, a, a, a, a, a, floor), lower

@@ -4,10 +4,11 @@ A job is a run of output tiles. It takes T tiles at a time, so many that their t
 
     V[f][t][c] = (B^T x_t B)[f]                      f = 1..(m + 2)**2 frequencies, t = 1..T tiles
     M[f][t][k] = sum over c of V[f][t][c] * U[f][c][k]     one matrix product a frequency, on the register tile
-    y_t        = A^T M[.][t] A + bias
+    y_t        = A^T M[.][t] A
 
-U = G w G^T is made once per call. x is read 36/16 (m = 4) or 16/4 (m = 2) times through L1, y is written once, and the
-products take 2 N OH OW K C (m + 2)**2 / m**2 FLOPs.
+The bias is where the sums over c start at the frequency of the point (1, 1), which every output takes once; outputs may
+be raised to a floor as they are stored (ReLU). U = G w G^T is made once per call. x is read 36/16 (m = 4) or 16/4
+(m = 2) times through L1, y is written once, and the products take 2 N OH OW K C (m + 2)**2 / m**2 FLOPs.
 
 The gradient to the input is the same convolution of dy with the filters turned round and their channels exchanged.
 """
@@ -19,9 +20,9 @@ import functools
 import numpy as np
 from numba import njit
 
-from ._driver import INT, PTR, get_num_threads, job, share
+from ._driver import FLOAT, INT, PTR, get_num_threads, job, share
 from ._geometry import zeros
-from ._kept import kept
+from ._kept import Filters
 from ._memory import empty, workspace
 from ._pack import pack_backward, pack_forward
 from ._tile import NARROW, WIDE, dot_tile
@@ -51,9 +52,9 @@ def transform_input(m, table, v, t, c, pitch):
     """V[.][t] of one tile from the addresses of its patch."""
     for i in range(0, c, L):
         if m == 4:
-            sandwich(4, BT, 1, table, i, 0, v + 4 * (t * c + i), 6 * pitch, pitch)
+            sandwich(4, BT, 1, table, i, 0, v + 4 * (t * c + i), 6 * pitch, pitch, None)
         else:
-            sandwich(2, BT, 1, table, i, 0, v + 4 * (t * c + i), 4 * pitch, pitch)
+            sandwich(2, BT, 1, table, i, 0, v + 4 * (t * c + i), 4 * pitch, pitch, None)
 
 
 @job(m=INT, packed=PTR, channels=INT, width=INT, u=PTR)
@@ -67,14 +68,14 @@ def _transform_filters(first, last, thread, a):
             source = a.packed + 4 * (block * 9 * step + c * a.width + i)
             target = a.u + 4 * (block * size * step + c * a.width + i)
             if a.m == 4:
-                sandwich(4, G, 0, source, 3 * step, step, target, 6 * step, step)
+                sandwich(4, G, 0, source, 3 * step, step, target, 6 * step, step, None)
             else:
-                sandwich(2, G, 0, source, 3 * step, step, target, 4 * step, step)
+                sandwich(2, G, 0, source, 3 * step, step, target, 4 * step, step, None)
 
 
 @job(m=INT, x=PTR, h=INT, w=INT, c=INT, k=INT, oh=INT, ow=INT, top=INT, left=INT, tiles=INT, tiles_h=INT, tiles_w=INT,
      block=INT, u=PTR, bias=PTR, width=INT, part=INT, y=PTR, v=PTR, v_size=INT, products=PTR, products_size=INT,
-     tables=PTR, v_rows=PTR, product_rows=PTR, zeros=PTR)
+     tables=PTR, v_rows=PTR, product_rows=PTR, zeros=PTR, floor=FLOAT)
 def _tiles(first, last, thread, a):
     """A job is `block` tiles."""
     size = a.m + 2
@@ -99,14 +100,15 @@ def _tiles(first, last, thread, a):
                     u = a.u + 4 * (kb * frequencies + f) * a.c * a.width
                     target = products + 4 * (f * p_pitch + (kb - k0) * a.width)
                     source = v + 4 * f * v_pitch
+                    start = a.bias + 4 * kb * a.width if a.bias != 0 and f == size + 1 else a.zeros
                     if a.width == _NV0 * L:
                         for t in range(0, n, _MR0):
-                            dot_tile(_MR0, _NV0, source, a.v_rows + 4 * t, 0, a.zeros, 1, a.c, u, a.zeros, target,
-                                     a.product_rows + 4 * t, a.width)
+                            dot_tile(_MR0, _NV0, source, a.v_rows + 4 * t, 0, a.zeros, 1, a.c, u, start, target,
+                                     a.product_rows + 4 * t, a.width, None)
                     else:
                         for t in range(0, n, _MR2):
-                            dot_tile(_MR2, _NV2, source, a.v_rows + 4 * t, 0, a.zeros, 1, a.c, u, a.zeros, target,
-                                     a.product_rows + 4 * t, a.width)
+                            dot_tile(_MR2, _NV2, source, a.v_rows + 4 * t, 0, a.zeros, 1, a.c, u, start, target,
+                                     a.product_rows + 4 * t, a.width, None)
             for t in range(n):
                 tile = b + t
                 i = tile // a.tiles_w % a.tiles_h * a.m
@@ -116,19 +118,16 @@ def _tiles(first, last, thread, a):
                     channel = k0 * a.width + k
                     y = a.y + 4 * (((tile // (a.tiles_h * a.tiles_w) * a.oh + i) * a.ow + j) * a.k + channel)
                     source = products + 4 * (t * part + k)
-                    # A tile over the edge goes to scratch first; a bias needs a second look at the outputs anyway.
-                    target, row, column = (y, a.ow * a.k, a.k) if whole and a.bias == 0 else (edge, a.m * L, L)
+                    # A tile over the edge goes to scratch first.
+                    target, row, column = (y, a.ow * a.k, a.k) if whole else (edge, a.m * L, L)
                     if a.m == 4:
-                        sandwich(4, AT, 0, source, 6 * p_pitch, p_pitch, target, row, column)
+                        sandwich(4, AT, 0, source, 6 * p_pitch, p_pitch, target, row, column, a.floor)
                     else:
-                        sandwich(2, AT, 0, source, 4 * p_pitch, p_pitch, target, row, column)
-                    if target == edge:
+                        sandwich(2, AT, 0, source, 4 * p_pitch, p_pitch, target, row, column, a.floor)
+                    if not whole:
                         for r in range(min(a.m, a.oh - i)):
                             for q in range(min(a.m, a.ow - j)):
-                                value = vload(edge, (r * a.m + q) * L)
-                                if a.bias != 0:
-                                    value = value + vload(a.bias, channel)
-                                vstore(y, (r * a.ow + q) * a.k, value)
+                                vstore(y, (r * a.ow + q) * a.k, vload(edge, (r * a.m + q) * L))
 
 
 @functools.lru_cache(256)
@@ -137,7 +136,7 @@ def rows(count: int, pitch: int, tile: int) -> np.ndarray:
     return np.minimum(np.arange(count + tile), count - 1).astype(np.int32) * np.int32(pitch)
 
 
-def _filters(packed: np.ndarray, m: int, channels: int, filters: int, width: int) -> np.ndarray:
+def _transformed(packed: np.ndarray, m: int, channels: int, filters: int, width: int) -> np.ndarray:
     u = empty(((m + 2) ** 2 * channels * filters,))
     _transform_filters(filters // width * channels, threads=share(u.size), m=m, packed=packed, channels=channels,
                        width=width, u=u)
@@ -148,7 +147,8 @@ def _width(filters: int) -> int:
     return _NV0 * L if filters % (_NV0 * L) == 0 else _NV2 * L
 
 
-def _run(x: np.ndarray, u: np.ndarray, bias: np.ndarray | None, y: np.ndarray, m: int, before: tuple[int, int]) -> None:
+def _run(x: np.ndarray, u: np.ndarray, bias: np.ndarray | None, y: np.ndarray, m: int, before: tuple[int, int],
+         floor: float = -np.inf) -> None:
     n, c, h, w = x.shape
     _, k, oh, ow = y.shape
     width = _width(k)
@@ -169,22 +169,22 @@ def _run(x: np.ndarray, u: np.ndarray, bias: np.ndarray | None, y: np.ndarray, m
            v=workspace("winograd V", threads * v_size), v_size=v_size,
            products=workspace("winograd M", threads * products_size), products_size=products_size,
            tables=workspace("winograd tables", threads * 2048), v_rows=rows(block, c, tile),
-           product_rows=rows(block, part * width, tile), zeros=zeros(max(c, k, 2 * L)))
+           product_rows=rows(block, part * width, tile), zeros=zeros(max(c, k, 2 * L)), floor=floor)
 
 
-def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray, *, m: int,
-            before: tuple[int, int], keep: bool) -> None:
-    """y = conv2d(x, weight) + bias for channels-last x, y."""
-    k, c, _, _ = weight.shape
+def forward(x: np.ndarray, filters: Filters, bias: np.ndarray | None, y: np.ndarray, *, m: int, floor: float,
+            before: tuple[int, int]) -> None:
+    """y = max(conv2d(x, filters) + bias, floor) for channels-last x, y."""
+    k, c, _, _ = filters.shape
 
-    def build():
-        return _filters(pack_forward(weight, 1, _width(k)), m, c, k, _width(k))
-    u = kept(weight, ("winograd", m), build) if keep else build()
-    _run(x, u, None if bias is None else np.ascontiguousarray(bias), y, m, before)
+    def build(weight: np.ndarray) -> np.ndarray:
+        return _transformed(pack_forward(weight, 1, _width(k)), m, c, k, _width(k))
+    bias = None if bias is None else np.ascontiguousarray(bias)
+    _run(x, filters.packed(("winograd", m), build), bias, y, m, before, floor)
 
 
 def backward(dy: np.ndarray, weight: np.ndarray, dx: np.ndarray, *, m: int, before: tuple[int, int]) -> None:
     """dx = gradient of conv2d to its input for channels-last dy, dx."""
     k, c, _, _ = weight.shape
     turned = pack_backward(np.ascontiguousarray(weight[:, :, ::-1, ::-1]), 1, _width(c), _ALL_TAPS)
-    _run(dy, _filters(turned, m, k, c, _width(c)), None, dx, m, (2 - before[0], 2 - before[1]))
+    _run(dy, _transformed(turned, m, k, c, _width(c)), None, dx, m, (2 - before[0], 2 - before[1]))

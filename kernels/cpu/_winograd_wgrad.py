@@ -48,9 +48,9 @@ def _accumulate(first, last, thread, a):
                 patch(table, a.dy, b + t, a.oh, a.ow, a.k, a.tiles_h, a.tiles_w, a.m, a.m, 0, 0, a.zeros)
                 for k in range(0, a.k, L):
                     if a.m == 4:
-                        sandwich(4, A, 1, table, k, 0, d + 4 * (t * a.k + k), 6 * d_pitch, d_pitch)
+                        sandwich(4, A, 1, table, k, 0, d + 4 * (t * a.k + k), 6 * d_pitch, d_pitch, None)
                     else:
-                        sandwich(2, A, 1, table, k, 0, d + 4 * (t * a.k + k), 4 * d_pitch, d_pitch)
+                        sandwich(2, A, 1, table, k, 0, d + 4 * (t * a.k + k), 4 * d_pitch, d_pitch, None)
             for f in range(size * size):
                 for k in range(0, a.k, a.vectors * L):
                     df = d + 4 * (f * d_pitch + k)
@@ -69,9 +69,9 @@ def _accumulate(first, last, thread, a):
         sums = a.sums + 4 * share * a.sums_size
         for i in range(0, u_pitch, L):
             if a.m == 4:
-                sandwich(4, GT, 0, du + 4 * i, 6 * u_pitch, u_pitch, sums + 4 * i, 3 * u_pitch, u_pitch)
+                sandwich(4, GT, 0, du + 4 * i, 6 * u_pitch, u_pitch, sums + 4 * i, 3 * u_pitch, u_pitch, None)
             else:
-                sandwich(2, GT, 0, du + 4 * i, 4 * u_pitch, u_pitch, sums + 4 * i, 3 * u_pitch, u_pitch)
+                sandwich(2, GT, 0, du + 4 * i, 4 * u_pitch, u_pitch, sums + 4 * i, 3 * u_pitch, u_pitch, None)
 
 
 def weight_gradient(dy: np.ndarray, x: np.ndarray, dweight: np.ndarray, *, m: int, before: tuple[int, int]) -> None:

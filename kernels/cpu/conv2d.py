@@ -13,6 +13,9 @@ Work of the direct kernels: 2 N OH OW K C/groups R S FLOPs in each direction, ag
 once between memory and cache. Winograd's F(4 x 4) needs a quarter of these products, at about ten times the rounding
 error (relative RMS 1e-6 to 3e-6 against float64, where the direct sum has 2e-7 to 1e-6): it runs unless `precision` is
 "highest". F(2 x 2) needs 4/9 of them, is as exact as the direct sum and runs in "highest".
+
+In inference a batch norm and a ReLU behind the convolution cost nothing: `scale` goes into the packed weights, the sums
+start from the bias, and ReLU is a floor under what is stored.
 """
 
 from __future__ import annotations
@@ -21,9 +24,11 @@ import numpy as np
 
 from ..shapes import conv_output_size
 from . import _depthwise, _direct, _wgrad, _winograd, _winograd_wgrad
+from ._kept import Filters
 from ._layout import channels_last, contiguous, deliver, empty_image
 from ._memory import empty
 from ._reduce import column_sums
+from .activation import relu
 from .simd import L
 
 Padding = tuple[int | tuple[int, int], int | tuple[int, int]]
@@ -63,29 +68,35 @@ def conv2d(
     dilation: tuple[int, int] = (1, 1),
     groups: int = 1,
     precision: str = "highest",
+    scale: np.ndarray | None = None,
+    activation: str | None = None,
     keep_packed: bool = False,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """y (N, K, OH, OW) from x (N, C, H, W) and weight (K, C/groups, R, S).
 
-    `keep_packed` (for inference) keeps the packed form of the weight until the weight changes.
+    `keep_packed` (for inference) keeps the packed form of the weight until weight or scale change.
     """
     n, c, h, w = x.shape
     k, c_group, r, s = weight.shape
     oh, ow = (conv_output_size(*v) for v in zip((h, w), (r, s), stride, padding, dilation))
     y = empty_image(n, k, oh, ow)
-    weight, before = contiguous(weight), _before(padding)
+    filters, before = Filters(contiguous(weight), scale, keep_packed), _before(padding)
+    floor = 0.0 if activation == "relu" else -np.inf
     if y.size == 0:
         pass
     elif c_group == 1 and groups > 1:
-        _depthwise.forward(channels_last(x), weight, bias, y, stride=stride, before=before, dilation=dilation)
+        _depthwise.forward(channels_last(x), filters.scaled(), bias, y, stride=stride, before=before,
+                           dilation=dilation)
+        if activation == "relu":  # lane_tile has no floor: ReLU takes a pass of its own here
+            y = relu(y)
     elif _few(c, (r, s), dilation, groups):
-        _direct.forward_few(x, weight, bias, y, stride=stride, before=before, keep=keep_packed)
+        _direct.forward_few(x, filters, bias, y, floor=floor, stride=stride, before=before)
     elif m := _winograd_size(c, k, (r, s), stride, dilation, groups, precision):
-        _winograd.forward(channels_last(x), weight, bias, y, m=m, before=before, keep=keep_packed)
+        _winograd.forward(channels_last(x), filters, bias, y, m=m, floor=floor, before=before)
     else:
-        _direct.forward(channels_last(x), weight, bias, y, stride=stride, before=before, dilation=dilation,
-                        groups=groups, keep=keep_packed)
+        _direct.forward(channels_last(x), filters, bias, y, floor=floor, stride=stride, before=before,
+                        dilation=dilation, groups=groups)
     return deliver(y, out)
 
 

@@ -141,6 +141,12 @@ def masked_load(b: ir.IRBuilder, pointer: ir.Value, lanes: ir.Value, kind: ir.Ty
                 returns=kind)
 
 
+def raised(b: ir.IRBuilder, values: list[ir.Value], floor: ir.Value) -> list[ir.Value]:
+    """The vectors with `floor`, a scalar, in the lanes that are below it; NaN stays."""
+    floor = splat(b, floor)
+    return [b.select(b.fcmp_ordered("<", v, floor), floor, v) for v in values]
+
+
 def masked_store(b: ir.IRBuilder, value: ir.Value, pointer: ir.Value, lanes: ir.Value) -> None:
     """Store the lanes that the mask names; the others' memory is not touched."""
     align = ir.Constant(I32, 1 if value.type.element == I8 else 4)

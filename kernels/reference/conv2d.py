@@ -6,8 +6,11 @@
 with x zero outside the image (cross-correlation, as everywhere in deep learning). With `groups` = G, channels
 and filters fall into G groups and filter k sees only its group's channels: c' = (k div (K/G))·(C/G) + c.
 
-Shapes: x (N, C, H, W), weight (K, C/G, R, S), bias (K,), y (N, K, P, Q); P and Q as in
-`shapes.conv_output_size`. `padding` has one entry per axis, an int or (before, after). `precision` ("highest",
+For inference the forward pass also does what follows it, a batch norm folded into a factor per filter and a
+ReLU: y = max(0, scale[k] · Σ + bias[k]).
+
+Shapes: x (N, C, H, W), weight (K, C/G, R, S), scale and bias (K,), y (N, K, P, Q); P and
+Q as in `shapes.conv_output_size`. `padding` has one entry per axis, an int or (before, after). `precision` ("highest",
 "high", "medium") says how much accuracy a backend may give up for speed; here nothing depends on it.
 
 For one tap (r, s) the sum over c is a matrix product between weight[:, :, r, s] and the pixels that the tap
@@ -25,6 +28,7 @@ import numpy as np
 from ..shapes import conv_output_size
 from ._out import deliver
 from ._window import Pair, ends, frame, interior, reach, taps
+from .activation import relu
 
 Padding = tuple[int | Pair, int | Pair]
 
@@ -39,10 +43,15 @@ def conv2d(
     dilation: Pair = (1, 1),
     groups: int = 1,
     precision: str = "highest",
+    scale: np.ndarray | None = None,
+    activation: str | None = None,
     keep_packed: bool = False,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """y = x ⋆ weight + bias, the formula above: (N, C, H, W), (K, C/G, R, S), (K,) → (N, K, P, Q)."""
+    """y = x ⋆ weight + bias, the formula above: (N, C, H, W), (K, C/G, R, S), (K,) → (N, K, P, Q).
+
+    `activation` is None or "relu".
+    """
     kernel = weight.shape[2:]
     count = tuple(map(conv_output_size, x.shape[2:], kernel, stride, padding, dilation))
     framed = frame(x, _before(padding), reach(count, kernel, stride, dilation), 0)
@@ -50,9 +59,11 @@ def conv2d(
     for tap, pixels in taps(framed, count, kernel, stride, dilation):
         y += _matrix(weight, tap, groups) @ _grouped(pixels, groups)
     y = y.reshape(len(x), len(weight), *count)
+    if scale is not None:
+        y *= scale[:, None, None]
     if bias is not None:
         y += bias[:, None, None]
-    return deliver(y, out, x.dtype)
+    return deliver(relu(y) if activation == "relu" else y, out, x.dtype)
 
 
 def conv2d_dgrad(

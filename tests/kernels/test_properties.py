@@ -48,7 +48,7 @@ def convolutions(draw):
     x = (draw(st.integers(1, 3)), groups * per_group, *size)
     weight = (groups * filters, per_group, *kernel)
     window = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    return convolution(x, weight, window, bias=draw(st.booleans()), precision=draw(precisions))
+    return convolution(x, weight, window, *draw(st.tuples(st.booleans(), st.booleans(), precisions)))
 
 
 @st.composite
@@ -60,10 +60,10 @@ def convolutions_3x3(draw):
     channels, filters = draw(whole), draw(whole)
     window = {"stride": (1, 1), "padding": padding, "dilation": (1, 1), "groups": 1}
     x, weight = (draw(st.integers(1, 3)), channels, *size), (filters, channels, 3, 3)
-    return convolution(x, weight, window, bias=draw(st.booleans()), precision=draw(precisions))
+    return convolution(x, weight, window, *draw(st.tuples(st.booleans(), st.booleans(), precisions)))
 
 
-def convolution(x, weight, window, bias, precision):
+def convolution(x, weight, window, bias, scale, precision):
     def make(rng):
         axes = zip(x[2:], weight[2:], window["stride"], window["padding"], window["dilation"])
         count = (conv_output_size(*axis) for axis in axes)
@@ -72,6 +72,7 @@ def convolution(x, weight, window, bias, precision):
             "weight": normal(rng, *weight),
             "bias": normal(rng, weight[0]) if bias else None,
             "dy": normal(rng, x[0], weight[0], *count),
+            "scale": normal(rng, weight[0]) if scale else None,
             "precision": precision,
             **window,
         }

@@ -22,10 +22,9 @@ def count_builds(monkeypatch):
     built = []
     original = _kept.kept
 
-    def counting(weight, kind, build):
-        return original(weight, kind, lambda: built.append(kind) or build())
-    monkeypatch.setattr("nnk.kernels.cpu._pack.kept", counting)
-    monkeypatch.setattr("nnk.kernels.cpu._winograd.kept", counting)
+    def counting(weight, scale, kind, build):
+        return original(weight, scale, kind, lambda: built.append(kind) or build())
+    monkeypatch.setattr(_kept, "kept", counting)
     return built
 
 
@@ -55,6 +54,22 @@ def test_weights_are_packed_once_and_again_after_any_change(name, monkeypatch):
     np.testing.assert_array_equal(cpu.conv2d(x, weight, keep_packed=True), cpu.conv2d(x, weight))
 
 
+@pytest.mark.parametrize("name", SHAPES)
+def test_scaled_weights_are_packed_again_after_any_change_of_scale(name, monkeypatch):
+    x_shape, w_shape = SHAPES[name]
+    rng = np.random.default_rng(0)
+    x, weight, scale = (rng.standard_normal(shape).astype(np.float32) for shape in (x_shape, w_shape, w_shape[:1]))
+    built = count_builds(monkeypatch)
+    for place in range(len(scale)):
+        for _ in range(2):
+            got = cpu.conv2d(x, weight, scale=scale, keep_packed=True)
+        np.testing.assert_array_equal(got, cpu.conv2d(x, weight, scale=scale))
+        scale[place] = np.nextafter(scale[place], np.float32(9))
+    assert len(built) == len(scale)
+    np.testing.assert_array_equal(cpu.conv2d(x, weight, keep_packed=True), cpu.conv2d(x, weight))
+    assert len(built) == len(scale) + 1
+
+
 def test_both_precisions_are_kept_apart():
     rng = np.random.default_rng(0)
     x, weight = (rng.standard_normal(shape).astype(np.float32) for shape in SHAPES["winograd"])
@@ -81,7 +96,7 @@ def test_a_cap_drops_the_oldest(monkeypatch):
     monkeypatch.setattr(_kept, "_CAP", 3 * 1000)
     weights = [np.full(10, i, np.float32) for i in range(5)]
     for weight in weights:
-        _kept.kept(weight, "panels", lambda: np.zeros(1000, np.float32))
+        _kept.kept(weight, None, "panels", lambda: np.zeros(1000, np.float32))
     assert len(_kept._entries) == 3
 
 
@@ -90,8 +105,8 @@ def test_every_single_change_changes_the_checksum(size):
     rng = np.random.default_rng(size)
     weight = rng.standard_normal(size).astype(np.float32)
     builds = []
-    _kept.kept(weight, "panels", lambda: builds.append(0) or np.zeros(1, np.float32))
+    _kept.kept(weight, None, "panels", lambda: builds.append(0) or np.zeros(1, np.float32))
     for place in range(size):
         weight[place] += 1
-        _kept.kept(weight, "panels", lambda: builds.append(0) or np.zeros(1, np.float32))
+        _kept.kept(weight, None, "panels", lambda: builds.append(0) or np.zeros(1, np.float32))
     assert len(builds) == size + 1
