@@ -1,7 +1,8 @@
-"""exp, log, tanh and the logistic function on the SIMD type: range reduction and a polynomial, no table, no branch.
+"""exp, log, tanh, erf and their like on the SIMD type: range reduction and a polynomial, no table, no branch.
 
-Error bounds are in units in the last place (ulp) of the exact result over all float32 arguments; the tests check them.
-Infinities and NaN behave as in NumPy. Subnormal arguments and results are kept.
+Error bounds are in units in the last place (ulp) of the exact result over all float32 arguments, unless a function
+names a shorter range; the tests check them. Infinities and NaN behave as in NumPy. Subnormal arguments and results are
+kept.
 """
 
 import numpy as np
@@ -22,9 +23,8 @@ def _power_of_two(k):
 
 
 @inner
-def vexp(x):
-    """e**x within 1.1 ulp: x = k ln 2 + r, |r| <= ln 2 / 2, a polynomial for e**r, scaled by 2**(k/2) twice."""
-    x = vmin(vmax(vsplat(-104.0), x), vsplat(89.0))
+def _reduced(x):
+    """k, k / 2 and e**r - 1, with x = k ln 2 + r, |r| <= ln 2 / 2."""
     rounded = vfma(x, vsplat(_LOG2E), vsplat(_ROUND))
     k = vbits(rounded) - _ROUND_BITS
     f = rounded - _ROUND
@@ -35,9 +35,23 @@ def vexp(x):
     p = vfma(p, r, vsplat(4.1666667e-2))
     p = vfma(p, r, vsplat(1.6666667e-1))
     p = vfma(p, r, vsplat(0.5))
-    p = vfma(p * r, r, r) + 1.0
-    half = ((k + 512) >> 1) - 256
-    return p * _power_of_two(half) * _power_of_two(k - half)
+    return k, ((k + 512) >> 1) - 256, vfma(p * r, r, r)
+
+
+@inner
+def vexp(x):
+    """e**x within 1.1 ulp: e**r by a polynomial, scaled by 2**(k/2) twice."""
+    k, half, p = _reduced(vmin(vmax(vsplat(-104.0), x), vsplat(89.0)))
+    return (p + 1.0) * _power_of_two(half) * _power_of_two(k - half)
+
+
+@inner
+def vexpm1(x):
+    """e**x - 1 within 2 ulp, near 0 too: with p = e**r - 1 it is 2**k (p + (1 - 2**-k))."""
+    k, half, p = _reduced(vmin(vmax(vsplat(-18.0), x), vsplat(89.0)))
+    offset = 1.0 - _power_of_two(0 - half) * _power_of_two(half - k)
+    y = (p + offset) * _power_of_two(half) * _power_of_two(k - half)
+    return vcopysign(y, x)  # so that -0 stays what it is
 
 
 @inner
@@ -84,3 +98,37 @@ def vsigmoid(x):
     """The logistic function 1 / (1 + e**-x) within 3 ulp; e**-|x| cannot overflow."""
     e = vexp(-vabs(x))
     return vselect(x < 0.0, e, 1.0) / (1.0 + e)
+
+
+@inner
+def vlog1p(x):
+    """log(1 + x) within 1.5 ulp, for 0 <= x <= 1: 2 atanh(s) = 2 s + s R(s**2) with s = x / (2 + x), 2 s = x - s x."""
+    s = x / (x + 2.0)
+    z = s * s
+    p = vsplat(0.28024459)
+    p = vfma(p, z, vsplat(0.27999142))
+    p = vfma(p, z, vsplat(0.400217))
+    p = vfma(p, z, vsplat(0.66666412))
+    return x - s * (x - z * p)
+
+
+@inner
+def verf(x):
+    """erf within 1.5 ulp: an odd polynomial below 0.875, else 1 - e**-p with a polynomial p(|x|) = -log erfc |x|."""
+    a = vmin(vabs(x), vsplat(4.0))
+    z = x * x
+    p = vsplat(-6.203255e-4)
+    p = vfma(p, z, vsplat(5.0321813e-3))
+    p = vfma(p, z, vsplat(-2.6791463e-2))
+    p = vfma(p, z, vsplat(1.1282455e-1))
+    p = vfma(p, z, vsplat(-3.7612551e-1))
+    p = vfma(p, z, vsplat(1.2837915e-1))
+    near = vfma(p, x, x)
+    q = vsplat(-1.9990112e-4)
+    q = vfma(q, a, vsplat(3.0819946e-3))
+    q = vfma(q, a, vsplat(-2.2381024e-2))
+    q = vfma(q, a, vsplat(1.0425019e-1))
+    q = vfma(q, a, vsplat(6.3682067e-1))
+    q = vfma(q, a, vsplat(1.1278894))
+    q = vfma(q, a, vsplat(1.4421251e-4))
+    return vselect(a < 0.875, near, vcopysign(1.0 - vexp(-q), x))
