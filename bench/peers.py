@@ -170,6 +170,30 @@ def leaky_relu_backward(dy, x, *, negative_slope):
     return aten.leaky_relu_backward(dy, x, negative_slope, False)
 
 
+def relu6(x):
+    return F.relu6(x)
+
+
+def relu6_backward(dy, y):
+    return aten.hardtanh_backward(dy, y, 0, 6)
+
+
+def hardsigmoid(x):
+    return F.hardsigmoid(x)
+
+
+def hardsigmoid_backward(dy, x):
+    return aten.hardsigmoid_backward(dy, x)
+
+
+def hardswish(x):
+    return F.hardswish(x)
+
+
+def hardswish_backward(dy, x):
+    return aten.hardswish_backward(dy, x)
+
+
 def sigmoid(x):
     return torch.sigmoid(x)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import types
 
-from nnk.kernels.cpu._blocks import blocks, each_vector
+from nnk.kernels.cpu._blocks import blocks, pointwise
 from nnk.kernels.cpu._driver import INT, PTR, job
 from nnk.kernels.cpu._tile import for_range
 from nnk.kernels.cpu.simd import L, at, emits, fma, i64, load, store, vload_n, vstore_n
@@ -35,14 +35,9 @@ class Roofline:
         return f"copy {self.bandwidth / 1e9:.1f} GB/s, FMA peak {self.peak / 1e9:.0f} GFLOP/s"
 
 
-@each_vector
-def _copy(a, i, n):
+@pointwise(x=PTR, y=PTR)
+def _copy_blocks(a, i, n):
     vstore_n(a.y, i, vload_n(a.x, i, n), n)
-
-
-@job(x=PTR, y=PTR, n=INT)
-def _copy_blocks(first, last, thread, a):
-    _copy(a, first, last)
 
 
 @emits(types.void, types.int64, types.int64)

@@ -1,12 +1,10 @@
 """How elementwise kernels walk flat memory: a job is BLOCK floats, taken a vector at a time.
 
-    @each_vector
-    def _double(a, i, n):                                  # one vector at offset i, of which n lanes count
+    @pointwise(x=PTR, y=PTR)
+    def _double_blocks(a, i, n):                           # one vector at offset i, of which n lanes count
         vstore_n(a.y, i, 2 * vload_n(a.x, i, n), n)
 
-    @job(x=PTR, y=PTR, n=INT)
-    def _double_blocks(first, last, thread, a):
-        _double(a, first, last)                            # all vectors of the blocks first..last of a.n floats
+    y = forward(_double_blocks, x, out)                    # of any shape, in x's memory order
 """
 
 from __future__ import annotations
@@ -16,6 +14,8 @@ from collections.abc import Callable
 import numpy as np
 
 from ._compile import inner
+from ._driver import INT, Job, job, share
+from ._layout import deliver, dense, empty_like, like
 from .simd import L
 
 BLOCK = 4096  # two or three such blocks stay in L1, so a job's setup is lost in its work
@@ -27,15 +27,36 @@ def blocks(n: int) -> int:
     return -(-n // BLOCK)
 
 
-def each_vector(body: Callable) -> Callable:
-    """Decorator: body(a, i, n) becomes loop(a, first, last) for use in a job; n < L only in the very last vector."""
-    body = inner(body)
+def pointwise(**fields: str) -> Callable[[Callable], Job]:
+    """Decorator: body(a, i, n) becomes a kernel with these arguments and `n`, the floats in all.
 
-    @inner
-    def loop(a, first, last):
-        stop = min(last * BLOCK, a.n)
-        for i in range(first * BLOCK, stop - L + 1, L):
-            body(a, i, FULL)
-        if stop % L:
-            body(a, stop - stop % L, stop % L)
-    return loop
+    n < L lanes only in the very last vector.
+    """
+    def declare(body):
+        each_vector = inner(body)
+
+        def loop(first, last, thread, a):
+            stop = min(last * BLOCK, a.n)
+            for i in range(first * BLOCK, stop - L + 1, L):
+                each_vector(a, i, FULL)
+            if stop % L:
+                each_vector(a, stop - stop % L, stop % L)
+        loop.__name__, loop.__module__, loop.__doc__ = body.__name__, body.__module__, body.__doc__
+        return job(**fields, n=INT)(loop)
+    return declare
+
+
+def forward(kernel: Job, x: np.ndarray, out: np.ndarray | None, **scalars: float) -> np.ndarray:
+    """y from x, by a kernel with these two arguments and scalars."""
+    x = dense(x)
+    y = empty_like(x)
+    kernel(blocks(x.size), threads=share(x.size), x=x, y=y, n=x.size, **scalars)
+    return deliver(y, out)
+
+
+def backward(kernel: Job, dy: np.ndarray, saved: np.ndarray, out: np.ndarray | None, **scalars: float) -> np.ndarray:
+    """dx from dy and what was saved (x or y), by a kernel with these three arguments and scalars."""
+    saved = dense(saved)
+    dy, dx = like(dy, saved), empty_like(saved)
+    kernel(blocks(dx.size), threads=share(dx.size), dy=dy, saved=saved, dx=dx, n=dx.size, **scalars)
+    return deliver(dx, out)

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._blocks import blocks, each_vector
-from ._driver import INT, PTR, job, share
+from ._blocks import blocks, pointwise
+from ._driver import PTR, share
 from ._layout import deliver, dense, empty_like, like
 from .simd import vload_n, vstore_n
 
 
-@each_vector
-def _add(a, i, n):
+@pointwise(a=PTR, b=PTR, y=PTR)
+def _add_blocks(a, i, n):
     vstore_n(a.y, i, vload_n(a.a, i, n) + vload_n(a.b, i, n), n)
-
-
-@job(a=PTR, b=PTR, y=PTR, n=INT)
-def _add_blocks(first, last, thread, a):
-    _add(a, first, last)
 
 
 def add(a: np.ndarray, b: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Activations of any shape, each with the derivative that its backward multiplies by.
+"""Activations that are linear in pieces, the logistic function and tanh, for arrays of any shape.
 
-The backward takes the forward's output where the derivative is simplest in it, else its input. NaN goes
-through all of them, forward and backward.
+Each backward multiplies dy by the derivative. It takes the forward's output where the derivative is simplest in it,
+else its input. At a kink the derivative is PyTorch's choice. NaN goes through all of them, forward and backward.
 """
 
 from __future__ import annotations
@@ -31,6 +31,37 @@ def leaky_relu_backward(
 ) -> np.ndarray:
     """dx = dy where x > 0, else negative_slope · dy."""
     return deliver(np.where(x > 0, dy, dy * negative_slope), out, dy.dtype)
+
+
+def relu6(x: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+    """y = min(max(x, 0), 6). Source: Krizhevsky (2010), "Convolutional deep belief networks on CIFAR-10"."""
+    return deliver(np.clip(x, 0, 6), out, x.dtype)
+
+
+def relu6_backward(dy: np.ndarray, y: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+    """dx = 0 where y ≤ 0 or y ≥ 6, else dy; y is what `relu6` returned."""
+    return deliver(np.where((y <= 0) | (y >= 6), 0, dy), out, dy.dtype)
+
+
+def hardsigmoid(x: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+    """y = min(max(x + 3, 0), 6) / 6. Source: Howard et al. (2019), arXiv:1905.02244."""
+    return deliver(np.clip(x + 3, 0, 6) / 6, out, x.dtype)
+
+
+def hardsigmoid_backward(dy: np.ndarray, x: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+    """dx = dy / 6 where -3 < x < 3, else 0."""
+    return deliver(np.where((x > -3) & (x < 3), dy / 6, 0), out, dy.dtype)
+
+
+def hardswish(x: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+    """y = x · min(max(x + 3, 0), 6) / 6. Source: Howard et al. (2019), arXiv:1905.02244, section 5.2."""
+    return deliver(x * (np.clip(x + 3, 0, 6) / 6), out, x.dtype)
+
+
+def hardswish_backward(dy: np.ndarray, x: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+    """dx = 0 where x ≤ -3, dy where x ≥ 3, else dy · (2 x + 3) / 6."""
+    bend = dy * (2 * np.clip(x, -3, 3) + 3) / 6
+    return deliver(np.where(x >= 3, dy, np.where(x <= -3, 0, bend)), out, dy.dtype)
 
 
 def sigmoid(x: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Modules, containers, losses and parameters, with the names and arguments of torch.nn."""
 
 from nnk.nn import init, utils
-from nnk.nn.activation import LeakyReLU, ReLU, Sigmoid, Tanh
+from nnk.nn.activation import Hardsigmoid, Hardswish, LeakyReLU, ReLU, ReLU6, Sigmoid, Tanh
 from nnk.nn.batchnorm import BatchNorm1d, BatchNorm2d
 from nnk.nn.container import Concat, Flatten, Identity, ModuleList, Residual, Sequential
 from nnk.nn.conv import Conv2d
@@ -24,6 +24,8 @@ __all__ = [
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
+    "Hardsigmoid",
+    "Hardswish",
     "Identity",
     "LeakyReLU",
     "Linear",
@@ -32,6 +34,7 @@ __all__ = [
     "ModuleList",
     "Parameter",
     "ReLU",
+    "ReLU6",
     "Residual",
     "Sequential",
     "Sigmoid",

@@ -23,15 +23,15 @@ def same_as_torch(reference, rng):
     """Return a function that runs nn.<name>(*args, **kwargs) of both libraries on x and compares everything."""
     torch = pytest.importorskip("torch")
 
-    def close(ours, theirs, what):
+    def close(ours, theirs, what, rtol=1e-9):
         theirs = theirs.detach().numpy()
         assert np.shape(ours) == theirs.shape, what
-        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-11, err_msg=what)
+        np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=1e-11, err_msg=what)
 
     def tensors(values):
         return [torch.from_numpy(np.ascontiguousarray(v)) if np.ndim(v) else torch.tensor(v) for v in values]
 
-    def compare(name, args, kwargs, *inputs, mode="train", forwards=1):
+    def compare(name, args, kwargs, *inputs, mode="train", forwards=1, rtol=1e-9):
         ours = getattr(nn, name)(*args, **kwargs).double()
         torch_arguments = [tensors([a])[0] if isinstance(a, np.ndarray) else a for a in args]
         torch_options = {k: tensors([v])[0] if isinstance(v, np.ndarray) else v for k, v in kwargs.items()}
@@ -54,7 +54,7 @@ def same_as_torch(reference, rng):
             dy = rng.standard_normal(y.shape)
             dx = ours.backward(dy)
             expected.backward(torch.tensor(dy))
-            close(dx, x.grad, "gradient to the input")
+            close(dx, x.grad, "gradient to the input", rtol)
         for key, parameter in theirs.named_parameters():
             close(dict(ours.named_parameters())[key].grad, parameter.grad, key)
         for key, value in theirs.state_dict().items():

@@ -10,7 +10,8 @@ from nnk.kernels.cpu import _math
 from nnk.kernels.cpu.simd import L, vload, vload_n, vstore, vstore_n
 
 STRIDE = 997  # a prime: the sample meets every exponent, and every low digit of the mantissa
-EDGES = (0.625, 0.875, 1.0, 2 / 3, 4 / 3, 0.5 * np.log(2), 88.72284, 89.0, 104.0, 103.97208, 87.33655, 9.010913, 3.92, 17.32868, 2.0**-126)
+EDGES = (0.625, 0.875, 1.0, 2 / 3, 4 / 3, 0.5 * np.log(2), 88.72284, 89.0, 104.0, 103.97208, 87.33655, 9.010913, 3.92,
+         17.32868, 2.0**-126)
 
 
 def logistic(x):
@@ -69,11 +70,11 @@ def test_within_its_bound_everywhere(name):
     exact, bound = FUNCTIONS[name]
     compute = vectorised(name)
     worst = 0.0
-    x = sample()
+    points = sample()
     if name in RANGES:
         low, high = RANGES[name]
-        x = x[(low <= x) & (x <= high)]
-    for x in np.array_split(x, 16):
+        points = points[(low <= points) & (points <= high)]
+    for x in np.array_split(points, 16):
         with np.errstate(all="ignore"):
             got, want = compute(x), exact(x.astype(np.float64))
         number = ~np.isnan(want)

@@ -16,6 +16,8 @@ MISSING = {
 OTHERWISE = {
     ("max_pool2d", "nan"): {"y"},  # PyTorch sends the gradient to the last NaN of a window
     ("batch_norm_relu", "constant"): {"y"},  # PyTorch's mean of equal values is not quite theirs
+    # PyTorch's gradient at NaN depends on the element's place in memory.
+    **{(name, "special"): {"y"} for name in ("relu6", "hardswish", "elu")},
     ("cross_entropy", "not_finite"): {"y"},  # PyTorch's gradient of an ignored row of NaN is NaN, not 0
 }
 NOT_IN_TORCH = {"indices", "mean", "invstd", "scale", "lse"}
@@ -104,7 +106,8 @@ def pointwise(function):
     return run
 
 
-relu, leaky_relu = pointwise(F.relu), pointwise(F.leaky_relu)
+relu, leaky_relu, relu6 = map(pointwise, (F.relu, F.leaky_relu, F.relu6))
+hardsigmoid, hardswish = map(pointwise, (F.hardsigmoid, F.hardswish))
 sigmoid, tanh = pointwise(torch.sigmoid), pointwise(torch.tanh)
 
 
@@ -178,8 +181,9 @@ def test_same_numbers(op, case):
     names = OTHERWISE.get((op.name, case.name), set(got) - NOT_IN_TORCH)
     absent = {f"d{name}" for name in op.suite.gradients} - set(want)  # of inputs that are None
     for name in names - absent:
-        # Deviations from a mean of 1e3 keep 11 digits in float64 too.
-        loose = "large_mean" in case.name
+        # Deviations from a mean of 1e3 keep 11 digits in float64 too; PyTorch's gradient of hardsigmoid takes the
+        # sixth of dy in float32.
+        loose = "large_mean" in case.name or op.name == "hardsigmoid"
         np.testing.assert_allclose(
             got[name],
             want[name].detach().numpy(),
