@@ -24,6 +24,8 @@ MINUTES = 3
 MEASURED = {op.name: op for op in OPS if op.name != "conv2d"}  # which has a bench of its own
 QUICK = ("max_pool2d", "batch_norm_relu", "relu", "cross_entropy", "sgd", "adam")
 
+ACTIVATIONS = ("activation", "exponential", "gated", "softmax", "prelu", "maxout")  # files
+
 # Operations of which forward and backward are judged together.
 PAIRS = {
     "batch_norm_relu": ("batch_norm_relu_train", "batch_norm_relu_train_backward"),
@@ -41,7 +43,7 @@ GROUPS = {
 
 def group(op: Op, name: str, inputs: Mapping[str, Any]) -> str:
     """The class of `targets.py` that a row of this op belongs to."""
-    if op.file == "activation":
+    if op.file in ACTIVATIONS:
         return targets.ACTIVATION
     if name == "batch_norm_relu, both ways":
         return targets.BATCH_NORM_RELU if inputs["residual"] is None else targets.BATCH_NORM_SUM_RELU
