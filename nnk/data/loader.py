@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from nnk import random
 from nnk.nn.arguments import integer
 
+from .augment import Step, augment
 from .datasets import Dataset, channels_last
 
 THREAD_NAME = "nnk-loader"
@@ -21,8 +22,9 @@ THREAD_NAME = "nnk-loader"
 class DataLoader:
     """Iterate over a data set in batches, each a tuple of arrays with the samples along the first axis.
 
-    The order of epoch e is a permutation drawn from (seed, e) alone: an epoch can be repeated, and entered in
-    the middle, without any state. ``for batch in loader`` runs through epoch 0, then 1, …; `batches` gives any.
+    The order of epoch e is a permutation drawn from (seed, e) alone, and what augmentations do to a sample is drawn
+    from (seed, e, sample): an epoch can be repeated, and entered in the middle, without any state. ``for batch in
+    loader`` runs through epoch 0, then 1, …; `batches` gives any.
 
     A background thread keeps ``prefetch`` batches ready. It lives as long as the iteration, ends with it
     however that ends, and its exceptions are raised in the consumer at the batch they belong to. Every batch is
@@ -33,8 +35,10 @@ class DataLoader:
         batch_size: samples per batch.
         shuffle: a new order every epoch.
         drop_last: leave out a last batch that is smaller than ``batch_size``.
-        seed: seed of the shuffling; None draws one from the generator of `nnk.manual_seed`.
+        seed: seed of shuffling and augmentation; None draws one from the generator of `nnk.manual_seed`.
         prefetch: batches kept ready; 0 makes each batch when it is asked for, in the consumer's thread.
+        augment: steps that change each batch as it comes from the data set, one after the other: augmentations
+            (`RandomCrop`, `MixUp`, …) and functions of a batch of images (`Normalize`, …). The images become float32.
 
     Raises:
         TypeError: ``dataset`` has no length or no index, ``batch_size``, ``prefetch`` or ``seed`` is no int.
@@ -50,6 +54,7 @@ class DataLoader:
         drop_last: bool = False,
         seed: int | None = None,
         prefetch: int = 2,
+        augment: Sequence[Step] = (),
     ):
         if not isinstance(dataset, Dataset):
             raise TypeError(f"dataset is a {type(dataset).__name__}, expected __len__ and __getitem__")
@@ -57,8 +62,12 @@ class DataLoader:
         self.batch_size = integer(batch_size, "batch_size", least=1)
         self.shuffle = bool(shuffle)
         self.drop_last = bool(drop_last)
+        self.augment = tuple(augment)
+        for step in self.augment:
+            if not callable(step):
+                raise TypeError(f"augment holds a {type(step).__name__}, expected augmentations or functions of images")
         if seed is None:
-            seed = random.generator().integers(2**63) if shuffle else 0
+            seed = random.generator().integers(2**63) if shuffle or self.augment else 0
         self.seed = integer(seed, "seed", least=0)
         self.prefetch = integer(prefetch, "prefetch", least=0)
         self.epoch = 0
@@ -77,13 +86,13 @@ class DataLoader:
         order = self.order(epoch)
         batches = (order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(start, len(self)))
         if self.prefetch == 0:
-            yield from map(self._load, batches)
+            yield from (self._load(indices, epoch) for indices in batches)
             return
         worker = ThreadPoolExecutor(1, THREAD_NAME)
         ready: deque[Future[Any]] = deque()
         try:
             for indices in batches:
-                ready.append(worker.submit(self._load, indices))
+                ready.append(worker.submit(self._load, indices, epoch))
                 if len(ready) > self.prefetch:
                     yield ready.popleft().result()
             while ready:
@@ -99,7 +108,10 @@ class DataLoader:
             return np.arange(len(self.dataset))
         return np.random.default_rng((self.seed, epoch)).permutation(len(self.dataset))
 
-    def _load(self, indices: np.ndarray) -> tuple[np.ndarray, ...]:
+    def _load(self, indices: np.ndarray, epoch: int) -> tuple[np.ndarray, ...]:
+        return augment(self._samples(indices), self.augment, self.seed, epoch, indices)
+
+    def _samples(self, indices: np.ndarray) -> tuple[np.ndarray, ...]:
         if hasattr(self.dataset, "batch"):
             return self.dataset.batch(indices)
         samples = [self.dataset[int(i)] for i in indices]

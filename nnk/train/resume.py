@@ -14,6 +14,7 @@ import numpy as np
 import nnk
 from nnk import backend
 from nnk.data import ArrayDataset, DataLoader
+from nnk.data.augment import describe
 
 from . import files
 from .checkpoint import CheckpointError, read_checkpoint
@@ -61,6 +62,8 @@ def facts_of_data(train: Any) -> dict[str, Any]:
     if isinstance(train.dataset, ArrayDataset):
         facts["arrays"] = [f"{array.dtype} {array.shape[1:]}" for array in train.dataset.arrays]
     facts |= {name: getattr(train, name) for name in ("batch_size", "shuffle", "drop_last", "seed")}
+    if train.augment:
+        facts["augment"] = [describe(step) for step in train.augment]
     return facts
 
 

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 
 import nnk
 from nnk import nn
-from nnk.data import DataLoader
+from nnk.data import DataLoader, GaussianNoise, RandomAffine, RandomCrop
 from nnk.train import Callback, Checkpoint, CheckpointError, Curves, Interrupted, Trainer, files
 from nnk.train import checkpoint as checkpoint_module
 
@@ -100,6 +100,19 @@ def test_a_seed_nobody_chose_is_kept(tmp_path, make_trainer, images):
     nnk.manual_seed(99)
     trainer.fit(images, epochs=2, resume=True)
     assert results(tmp_path / "run") == results(tmp_path / "whole")
+
+
+def test_augmented_images_come_again_after_a_cut(tmp_path, make_trainer, make_loader, images):
+    steps = [RandomCrop(8, padding=1), RandomAffine(10), GaussianNoise(0.1)]
+    make_trainer(tmp_path / "whole").fit(make_loader(images, augment=steps), epochs=2)
+    with pytest.raises(Cut):
+        make_trainer(tmp_path / "cut", callbacks=[Checkpoint(steps=1), At(7, cut)]).fit(
+            make_loader(images, augment=steps), epochs=2
+        )
+    with pytest.raises(CheckpointError, match=r"augment\.1 is .RandomAffine.* here and .GaussianNoise"):
+        make_trainer(tmp_path / "cut").fit(make_loader(images, augment=[steps[0], *steps[2:], steps[1]]), resume=True)
+    make_trainer(tmp_path / "cut").fit(make_loader(images, augment=steps), epochs=2, resume=True)
+    assert results(tmp_path / "cut") == results(tmp_path / "whole")
 
 
 def test_a_finished_run_resumes_to_itself(tmp_path, make_trainer, images, val_images, whole, contents):
