@@ -1,12 +1,15 @@
 """Depthwise convolution: one input channel per group, so lanes run over channels and a pixel is one FMA a tap.
 
-A job is one row of the output. It goes along the row some pixels at a time and takes all vectors of channels of these
-before it goes on, so that memory is read and written in its order; the input rows that several filter rows need stay in
-L1 and L2. At the borders a tile takes only the taps inside. 2 R S FLOPs an output; x is read once, y written once.
+2 R S FLOPs an output; x is read once, y written once. 3 x 3 filters with stride 1 or 2 slide over bands of rows
+(`_window.py`), and so do their weight gradient and, at stride 1, the gradient to the input: the same with the filter
+turned round.
 
-The gradient to the input is the same on dy, one small convolution for each class of positions (`_geometry.py`). The
-weight gradient keeps three neighbouring taps in registers along a row. With a channel multiplier M (K = M * C) the
-input is first repeated M times per channel.
+All others go tap by tap. A job is then one row of the output; it goes along the row some pixels at a time and takes all
+vectors of channels of these before it goes on, so that memory is read and written in its order. At the borders a tile
+takes only the taps inside. The gradient to the input is one small convolution of dy for each class of positions
+(`_geometry.py`); the weight gradient keeps three neighbouring taps in registers along a row.
+
+With a channel multiplier M (K = M * C) the input is first repeated M times per channel.
 """
 
 from __future__ import annotations
@@ -15,11 +18,14 @@ import numpy as np
 from numba import njit
 
 from ._driver import INT, PTR, get_num_threads, job, share
-from ._geometry import Geometry, forward_geometry, gradient_classes, tap_ranges
-from ._layout import empty_image
+from ._geometry import Geometry, forward_geometry, gradient_classes, tap_ranges, zeros
+from ._layout import contiguous, empty_image
 from ._memory import workspace
 from ._tile import lane_sums, lane_tile
+from ._window import SIZE, window_sums, window_tile
 from .simd import L, iload, vsplat, vstore
+
+_BAND = 1 << 14  # floats of x that one vector of channels after the other goes over
 
 
 @njit
@@ -119,6 +125,56 @@ def _weight_sums(first, last, thread, a):
                             _edge(a, max(end, t_begin), t_end, x + 4 * t * x_tap, d, c, target + 4 * t * L)
 
 
+@job(x=PTR, k=INT, h=INT, w=INT, weight=PTR, bias=PTR, y=PTR, oh=INT, ow=INT, stride=INT, top=INT, left=INT,
+     zeros=PTR, band=INT)
+def _slide(first, last, thread, a):
+    """A job is a band of rows of y; a band has an even number of rows, but for an image's last."""
+    bands = (a.oh + a.band - 1) // a.band
+    for j in range(first, last):
+        n, i = j // bands, j % bands * a.band
+        rows = min(a.band, a.oh - i)
+        x = a.x + 4 * n * a.h * a.w * a.k
+        y = a.y + 4 * (n * a.oh + i) * a.ow * a.k
+        row = i * a.stride - a.top
+        for c in range(0, a.k, L):
+            weight, bias = a.weight + 4 * c * 9, a.bias + 4 * c
+            y_last, row_last = y + 4 * (rows - 1) * a.ow * a.k, row + (rows - 1) * a.stride
+            if a.stride == 1:
+                window_tile(1, 2, x + 4 * c, row, a.left, a.h, a.w, a.k, a.zeros, weight, bias, y + 4 * c, rows // 2,
+                            a.ow, a.k - c)
+                window_tile(1, 1, x + 4 * c, row_last, a.left, a.h, a.w, a.k, a.zeros, weight, bias, y_last + 4 * c,
+                            rows % 2, a.ow, a.k - c)
+            else:
+                window_tile(2, 2, x + 4 * c, row, a.left, a.h, a.w, a.k, a.zeros, weight, bias, y + 4 * c, rows // 2,
+                            a.ow, a.k - c)
+                window_tile(2, 1, x + 4 * c, row_last, a.left, a.h, a.w, a.k, a.zeros, weight, bias, y_last + 4 * c,
+                            rows % 2, a.ow, a.k - c)
+
+
+@job(dy=PTR, x=PTR, sums=PTR, shares=INT, n=INT, k=INT, h=INT, w=INT, oh=INT, ow=INT, stride=INT, top=INT, left=INT,
+     zeros=PTR, band=INT)
+def _slide_sums(first, last, thread, a):
+    """A job is a share of the images; sums [share][vector of channels][tap][L]."""
+    vectors = (a.k + L - 1) // L
+    for part in range(first, last):
+        sums = a.sums + 4 * part * vectors * 9 * L
+        for i in range(vectors * 9):
+            vstore(sums, i * L, vsplat(np.float32(0)))
+        for n in range(part * a.n // a.shares, (part + 1) * a.n // a.shares):
+            x = a.x + 4 * n * a.h * a.w * a.k
+            for i in range(0, a.oh, a.band):
+                rows = min(a.band, a.oh - i)
+                dy = a.dy + 4 * (n * a.oh + i) * a.ow * a.k
+                row = i * a.stride - a.top
+                for c in range(0, a.k, L):
+                    if a.stride == 1:
+                        window_sums(1, x + 4 * c, row, a.left, a.h, a.w, a.k, a.zeros, dy + 4 * c, rows, a.ow,
+                                    sums + 4 * 9 * c, a.k - c)
+                    else:
+                        window_sums(2, x + 4 * c, row, a.left, a.h, a.w, a.k, a.zeros, dy + 4 * c, rows, a.ow,
+                                    sums + 4 * 9 * c, a.k - c)
+
+
 @njit
 def _edge(a, begin, end, x, d, c, sums):
     """One tap along the output columns begin..end."""
@@ -142,22 +198,51 @@ def _even(taps: tuple[int, ...]) -> int:
     return taps[1] - taps[0] if len(taps) > 1 else 0
 
 
+def _packed(weight: np.ndarray, bias: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Weights [vector of channels][tap][L] and the bias, zeros where a vector is not full."""
+    k, taps = weight.shape[0], weight[0].size
+    vectors = -(-k // L)
+    rows = weight.reshape(k, taps)
+    if bias is None:
+        start = zeros(vectors * L)
+    elif k % L:
+        start = np.zeros(vectors * L, np.float32)
+        start[:k] = bias
+    else:
+        start = contiguous(bias)
+    if k % L:
+        rows = np.zeros((vectors * L, taps), np.float32)
+        rows[:k] = weight.reshape(k, taps)
+    return np.ascontiguousarray(rows.reshape(vectors, L, taps).swapaxes(1, 2)), start
+
+
+def _slides(kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]) -> bool:
+    """Whether the window of `_window.py` can slide over it."""
+    return kernel == (SIZE, SIZE) and stride in ((1, 1), (2, 2)) and dilation == (1, 1)
+
+
+def _run_window(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray, stride: int,
+                before: tuple[int, int]) -> None:
+    n, k, h, w = x.shape
+    _, _, oh, ow = y.shape
+    packed, start = _packed(weight, bias)
+    band = max(2, min(-(-oh // 2), _BAND // (stride * w * k)) * 2)
+    _slide(n * -(-oh // band), threads=share(y.size * 9), x=x, k=k, h=h, w=w, weight=packed, bias=start, y=y, oh=oh,
+           ow=ow, stride=stride, top=before[0], left=before[1], zeros=zeros(L), band=band)
+
+
 def _run(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray, geometry: Geometry) -> None:
     """One grid of y from x of as many channels."""
     n, k, h, w = x.shape
-    taps, vectors = weight[0].size, -(-k // L)
-    packed = np.zeros((vectors, L, taps), np.float32)
-    packed.reshape(-1, taps)[:k] = weight.reshape(k, taps)
-    start = np.zeros(vectors * L, np.float32)
-    if bias is not None:
-        start[:k] = bias
+    taps = weight[0].size
+    packed, start = _packed(weight, bias)
     (grid_h, grid_w), step, used = geometry.grid, geometry.step, geometry.used
     rows, columns = geometry.rows, geometry.columns
     inner_begin = min(grid_w, max(0, -(min(columns) // step[1])))
     inner_end = max(inner_begin, min(grid_w, (w - 1 - max(columns)) // step[1] + 1))
     image, row, pixel, place = geometry.out
     _convolve(n * grid_h, threads=share(y.size * taps // 2), x=x, k=k, h=h, w=w,
-              weight=np.ascontiguousarray(packed.swapaxes(1, 2)), taps=taps, bias=start, y=y, y_image=image, y_row=row,
+              weight=packed, taps=taps, bias=start, y=y, y_image=image, y_row=row,
               y_pixel=pixel, y_start=place, grid_h=grid_h, grid_w=grid_w, step_h=step[0], step_w=step[1],
               rows=len(rows), columns=len(columns), first_row=rows[0], first_column=columns[0], next_row=_even(rows),
               next_column=_even(columns), w_start=used[0] * L,
@@ -169,8 +254,11 @@ def _run(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarr
 def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray, *, stride: tuple[int, int],
             before: tuple[int, int], dilation: tuple[int, int]) -> None:
     """y = depthwise conv2d(x, weight) + bias for channels-last x, y."""
-    geometry = forward_geometry(y.shape, weight.shape[2:], stride, before, dilation)
-    _run(_repeated(x, y.shape[1] // x.shape[1]), weight, bias, y, geometry)
+    x, kernel = _repeated(x, y.shape[1] // x.shape[1]), weight.shape[2:]
+    if _slides(kernel, stride, dilation):
+        _run_window(x, weight, bias, y, stride[0], before)
+    else:
+        _run(x, weight, bias, y, forward_geometry(y.shape, kernel, stride, before, dilation))
 
 
 def backward(dy: np.ndarray, weight: np.ndarray, dx: np.ndarray, *, stride: tuple[int, int], before: tuple[int, int],
@@ -179,8 +267,12 @@ def backward(dy: np.ndarray, weight: np.ndarray, dx: np.ndarray, *, stride: tupl
     n, c, h, w = dx.shape
     k = dy.shape[1]
     target = dx if k == c else empty_image(n, k, h, w)
-    for geometry in gradient_classes(target, weight.shape[2:], stride, before, dilation):
-        _run(dy, weight, None, target, geometry)
+    kernel = weight.shape[2:]
+    if _slides(kernel, stride, dilation) and stride == (1, 1):
+        _run_window(dy, weight[:, :, ::-1, ::-1], None, target, 1, tuple(SIZE - 1 - b for b in before))
+    else:
+        for geometry in gradient_classes(target, kernel, stride, before, dilation):
+            _run(dy, weight, None, target, geometry)
     if target is not dx:
         target.transpose(0, 2, 3, 1).reshape(n, h, w, c, k // c).sum(-1, out=dx.transpose(0, 2, 3, 1))
 
@@ -193,9 +285,15 @@ def weight_gradient(dy: np.ndarray, x: np.ndarray, dweight: np.ndarray, *, strid
     _, _, r, s = dweight.shape
     shares, vectors = min(get_num_threads(), n), -(-k // L)
     sums = workspace("depthwise sums", shares * vectors * r * s * L)
-    _weight_sums(shares, threads=share(dy.size * r * s), dy=dy, x=_repeated(x, k // c), sums=sums, shares=shares, n=n,
-                 k=k, h=h, w=w, oh=oh, ow=ow, r=r, s=s, step_h=stride[0], step_w=stride[1], top=before[0],
-                 left=before[1], dilation_h=dilation[0], dilation_w=dilation[1],
-                 columns=tap_ranges(w, ow, s, stride[1], dilation[1], before[1]))
+    x = _repeated(x, k // c)
+    if _slides((r, s), stride, dilation):
+        band = max(1, _BAND // (w * k))
+        _slide_sums(shares, threads=share(dy.size * 9), dy=dy, x=x, sums=sums, shares=shares, n=n, k=k, h=h, w=w,
+                    oh=oh, ow=ow, stride=stride[0], top=before[0], left=before[1], zeros=zeros(L), band=band)
+    else:
+        _weight_sums(shares, threads=share(dy.size * r * s), dy=dy, x=x, sums=sums, shares=shares, n=n,
+                     k=k, h=h, w=w, oh=oh, ow=ow, r=r, s=s, step_h=stride[0], step_w=stride[1], top=before[0],
+                     left=before[1], dilation_h=dilation[0], dilation_w=dilation[1],
+                     columns=tap_ranges(w, ow, s, stride[1], dilation[1], before[1]))
     total = sums[: shares * vectors * r * s * L].reshape(shares, vectors, r * s, L).sum(0)
     dweight.reshape(k, r * s)[...] = total.swapaxes(1, 2).reshape(vectors * L, r * s)[:k]

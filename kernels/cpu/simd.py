@@ -104,6 +104,13 @@ def store(b: ir.IRBuilder, value: ir.Value, pointer: ir.Value) -> None:
     b.store(value, b.bitcast(pointer, value.type.as_pointer()), align=8 if size == I64 else 1 if size == I8 else 4)
 
 
+def prefetch(b: ir.IRBuilder, pointer: ir.Value, write: bool = False) -> None:
+    """Ask for the cache line at a pointer, which need not be valid, to come into L2 (for a store: to be owned)."""
+    kind = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
+    function = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0")
+    b.call(function, [b.bitcast(pointer, I8.as_pointer()), *(ir.Constant(I32, n) for n in (int(write), 2, 1))])
+
+
 def splat(b: ir.IRBuilder, scalar: ir.Value) -> ir.Value:
     """Broadcast a scalar to all lanes."""
     kind = ir.VectorType(scalar.type, L)
