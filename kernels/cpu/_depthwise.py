@@ -1,8 +1,7 @@
 """Depthwise convolution: one input channel per group, so lanes run over channels and a pixel is one FMA a tap.
 
 2 R S FLOPs an output; x is read once, y written once. 3 x 3 filters with stride 1 or 2 slide over bands of rows
-(`_window.py`), and so do their weight gradient and, at stride 1, the gradient to the input: the same with the filter
-turned round.
+(`_window.py`), and so do their gradients; at stride 1 that to the input is the same with the filter turned round.
 
 All others go tap by tap. A job is then one row of the output; it goes along the row some pixels at a time and takes all
 vectors of channels of these before it goes on, so that memory is read and written in its order. At the borders a tile
@@ -22,7 +21,7 @@ from ._geometry import Geometry, forward_geometry, gradient_classes, tap_ranges,
 from ._layout import contiguous, empty_image
 from ._memory import workspace
 from ._tile import lane_sums, lane_tile
-from ._window import SIZE, window_sums, window_tile
+from ._window import SIZE, window_spread, window_sums, window_tile
 from .simd import L, iload, vsplat, vstore
 
 _BAND = 1 << 14  # floats of x that one vector of channels after the other goes over
@@ -151,6 +150,21 @@ def _slide(first, last, thread, a):
                             rows % 2, a.ow, a.k - c)
 
 
+@job(dy=PTR, oh=INT, ow=INT, k=INT, weight=PTR, dx=PTR, h=INT, w=INT, top=INT, left=INT, zeros=PTR, spare=PTR, band=INT)
+def _spread(first, last, thread, a):
+    """A job is a band of pairs of rows of dx."""
+    begin, end = a.top // 2, (a.h - 1 + a.top) // 2 + 1
+    first_column = a.left // 2
+    count = (a.w - 1 + a.left) // 2 + 1 - first_column
+    bands = (end - begin + a.band - 1) // a.band
+    for j in range(first, last):
+        n, m = j // bands, begin + j % bands * a.band
+        for c in range(0, a.k, L):
+            window_spread(a.dy + 4 * (n * a.oh * a.ow * a.k + c), m, first_column, a.oh, a.ow, a.k, a.zeros,
+                          a.weight + 4 * c * 9, a.dx + 4 * (n * a.h * a.w * a.k + c), a.top, a.left, a.h, a.w,
+                          a.spare + 4 * L * thread, min(a.band, end - m), count, a.k - c)
+
+
 @job(dy=PTR, x=PTR, sums=PTR, shares=INT, n=INT, k=INT, h=INT, w=INT, oh=INT, ow=INT, stride=INT, top=INT, left=INT,
      zeros=PTR, band=INT)
 def _slide_sums(first, last, thread, a):
@@ -231,6 +245,17 @@ def _run_window(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: n
            ow=ow, stride=stride, top=before[0], left=before[1], zeros=zeros(L), band=band)
 
 
+def _run_spread(dy: np.ndarray, weight: np.ndarray, dx: np.ndarray, before: tuple[int, int]) -> None:
+    n, k, oh, ow = dy.shape
+    _, _, h, w = dx.shape
+    pairs = (h - 1 + before[0]) // 2 + 1 - before[0] // 2
+    band = max(1, min(pairs, _BAND // (2 * w * k)))
+    threads = share(dy.size * 9)
+    _spread(n * -(-pairs // band), threads=threads, dy=dy, oh=oh, ow=ow, k=k, weight=_packed(weight, None)[0], dx=dx,
+            h=h, w=w, top=before[0], left=before[1], zeros=zeros(L), spare=workspace("depthwise spare", threads * L),
+            band=band)
+
+
 def _run(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray, geometry: Geometry) -> None:
     """One grid of y from x of as many channels."""
     n, k, h, w = x.shape
@@ -270,6 +295,8 @@ def backward(dy: np.ndarray, weight: np.ndarray, dx: np.ndarray, *, stride: tupl
     kernel = weight.shape[2:]
     if _slides(kernel, stride, dilation) and stride == (1, 1):
         _run_window(dy, weight[:, :, ::-1, ::-1], None, target, 1, tuple(SIZE - 1 - b for b in before))
+    elif _slides(kernel, stride, dilation):
+        _run_spread(dy, weight, target, before)
     else:
         for geometry in gradient_classes(target, kernel, stride, before, dilation):
             _run(dy, weight, None, target, geometry)

@@ -46,16 +46,16 @@ class _Window:
         return [self.read(b.inttoptr(address, F32.as_pointer())) for address in addresses]
 
 
-def _slide(b, window, stride, left, count, carried, body):
-    """for j in range(count): carried = body(j, the three columns of the window, carried); returns carried."""
-    kept = max(0, SIZE - stride)
+def _slide(b, window, size, stride, left, count, carried, body):
+    """for j in range(count): carried = body(j, the `size` columns of the window, carried); returns carried."""
+    kept = max(0, size - stride)
     rows = len(window.lines)
     start = [value for s in range(kept) for value in window.column(b.sub(i64(s), left))]
 
     def step(j, held):
         columns = [held[s * rows:(s + 1) * rows] for s in range(kept)]
         first = b.sub(b.mul(j, i64(stride)), left)
-        columns += [window.column(b.add(first, i64(s))) for s in range(kept, SIZE)]
+        columns += [window.column(b.add(first, i64(s))) for s in range(kept, size)]
         out = body(j, columns, held[kept * rows:])
         return [value for column in columns[stride:] for value in column] + out
 
@@ -111,7 +111,7 @@ def window_tile(typing_context, stride, tall, x, first_row, left, height, width,
                     _foresee(b, x, next_row, j, width, pixel, TALL * STRIDE, STRIDE)
                     return []
 
-                _slide(b, window, STRIDE, left, count, [], pixel_sums)
+                _slide(b, window, SIZE, STRIDE, left, count, [], pixel_sums)
                 return []
             for_range(b, times, [], rows)
         _whole_or_part(b, lanes, emit)
@@ -146,7 +146,7 @@ def window_sums(typing_context, stride, x, first_row, left, height, width, pixel
                     _foresee(b, x, next_row, j, width, pixel, STRIDE, STRIDE)
                     return [fma(b, columns[t % SIZE][t // SIZE], value, total) for t, total in enumerate(held)]
 
-                return _slide(b, window, STRIDE, left, count, held, pixel_products)
+                return _slide(b, window, SIZE, STRIDE, left, count, held, pixel_products)
 
             zero = ir.Constant(V, None)
             for place, total in zip(places, for_range(b, rows, [zero] * len(places), row)):
@@ -155,3 +155,58 @@ def window_sums(typing_context, stride, x, first_row, left, height, width, pixel
         return context.get_dummy_value()
 
     return types.void(stride, *[_A] * 12), lower
+
+
+@intrinsic(prefer_literal=True)
+def window_spread(typing_context, d, first_row, first_column, height, width, pixel, zeros, w, x, top, left, x_height,
+                  x_width, spare, times, count, lanes):
+    """x[2 i + r - top][2 j + s - left][:] = sum of d[i][j][:] * w[r][s][:]: the gradient to the input at stride 2.
+
+    With i = m - 1 and m, j = q - 1 and q, the rows 2 m - top and 2 m + 1 - top of x are complete, and so are the
+    columns: goes over m from first_row, `times` of them, and q from first_column, `count` of them. d has height x
+    width, x has x_height x x_width pixels of `pixel` floats; what would lie outside x goes to the vector `spare`.
+    """
+
+    def lower(context, b, sig, values):
+        (d, first_row, first_column, height, width, pixel, zeros, w, x, top, left, x_height, x_width, spare, times,
+         count, lanes) = values
+        taps = [[load(b, at(b, w, i64((r * SIZE + s) * L))) for s in range(SIZE)] for r in range(SIZE)]
+        next_x = b.mul(b.mul(b.mul(times, i64(2)), x_width), pixel)
+
+        def emit(read, write):
+            def rows(t, _):
+                m = b.add(first_row, t)
+                window = _Window(b, 2, d, b.sub(m, i64(1)), height, width, pixel, zeros, read)
+                lines = []
+                for i in range(2):
+                    row = b.sub(b.add(b.add(m, m), i64(i)), top)
+                    inside = b.icmp_unsigned("<", row, x_height)
+                    lines.append((inside, b.add(x, b.shl(b.mul(b.mul(row, x_width), pixel), i64(2)))))
+
+                def pixel_sums(j, columns, carried):
+                    q = b.add(first_column, j)
+                    for s in range(2):
+                        column = b.sub(b.add(b.add(q, q), i64(s)), left)
+                        column_inside = b.icmp_unsigned("<", column, x_width)
+                        place = b.shl(b.mul(column, pixel), i64(2))
+                        for r, (row_inside, line) in enumerate(lines):
+                            # An even position hears of two neighbours in d, through the taps 0 and 2.
+                            heard = [(columns[1 - v][1 - u], taps[r + 2 * u][s + 2 * v])
+                                     for v in range(2 - s) for u in range(2 - r)]
+                            total = b.fmul(*heard[0])
+                            for value, tap in heard[1:]:
+                                total = fma(b, value, tap, total)
+                            inside = b.and_(row_inside, column_inside)
+                            target = b.add(line, place)
+                            write(total, b.inttoptr(b.select(inside, target, spare), F32.as_pointer()))
+                            prefetch(b, at(b, target, next_x), write=True)
+                    _foresee(b, d, b.add(m, times), q, width, pixel, 1, 1)
+                    return []
+
+                _slide(b, window, 2, 1, b.sub(i64(1), first_column), count, [], pixel_sums)
+                return []
+            for_range(b, times, [], rows)
+        _whole_or_part(b, lanes, emit)
+        return context.get_dummy_value()
+
+    return types.void(*[_A] * 17), lower
