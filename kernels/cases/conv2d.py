@@ -149,7 +149,6 @@ conv2d = Suite(
         ),
         _case("depthwise_stride_2_even", (2, 32, 8, 6), (32, 1, 3, 3), stride=(2, 2), padding=(0, 2), groups=32),
         _case("depthwise_rows", (2, 130, 21, 9), (130, 1, 3, 3), padding=(1, 1), groups=130),
-        _case("depthwise_multiplier", (2, 7, 9, 8), (21, 1, 3, 3), stride=(2, 2), padding=(1, 1), groups=7),
         _case(
             "depthwise_dilated_5x5",
             (1, 17, 12, 11),
