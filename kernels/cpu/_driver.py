@@ -36,6 +36,7 @@ __all__ = ["FLOAT", "HEADER", "INT", "PTR", "Job", "address", "get_num_threads",
 
 HEADER = object.__basicsize__  # NumPy's C interface puts an array's data pointer right behind the object's header
 _word = ctypes.c_size_t.from_address
+Array = np.ndarray  # a name of its own is found sooner
 
 
 def address(x: np.ndarray) -> int:
@@ -49,10 +50,18 @@ if address(_probe) != _probe.ctypes.data:
 
 
 # ---------------------------------------------------------------- the driver
+# What Numba's functions of these names call, as the code of a parallel loop declares them.
+_pool_threads = types.ExternalFunction("get_num_threads", types.intp())
+_set_pool_threads = types.ExternalFunction("set_num_threads", types.void(types.int32))
+
+
 def _parallel(order):
     kernel, jobs, threads, arguments = lload(order, 0), lload(order, 1), lload(order, 2), order + 24
+    before = _pool_threads()
+    _set_pool_threads(np.int32(min(threads, before)))  # wake no more of the pool than have work
     for t in prange(threads):
         call(kernel, t * jobs // threads, (t + 1) * jobs // threads, t, arguments)
+    _set_pool_threads(np.int32(before))
 
 
 def _serial(order):
@@ -79,25 +88,14 @@ def _start(kind: str) -> Callable:
         numba.get_num_threads()  # starts the threading layer, whose functions parallel code calls
     function = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3)(_natives[kind].address)  # twice as quick as with c_int64
     driver = partial(function, address(_outcome), address(_outcome) + 8)
-    if kind == "serial":
+    if kind == "serial" or numba.threading_layer() != "workqueue":
         return driver
 
-    def run(order):
-        before, threads = numba.get_num_threads(), _word(order + 16).value
-        if threads >= before:
-            driver(order)
-            return
-        numba.set_num_threads(threads)  # wake no more of the pool than have work
-        try:
-            driver(order)
-        finally:
-            numba.set_num_threads(before)
-
-    def run_in_turn(order):
+    def in_turn(order):
         with _turn:
-            run(order)
+            driver(order)
     # Workqueue aborts the process when two Python threads enter it.
-    return run_in_turn if numba.threading_layer() == "workqueue" else run
+    return in_turn
 
 
 # ---------------------------------------------------------------- forks
@@ -167,14 +165,42 @@ class Job:
 
     def __init__(self, function: Callable, fields: dict[str, str]):
         self.native = Native(function, types.int64, types.int64, types.int64, Arguments(fields))
-        self.fields, self._names = tuple(fields), frozenset(fields)
+        self.fields = tuple(fields)
         self.__doc__, self.__name__ = function.__doc__, function.__name__
         self._pack = struct.Struct("=qqq" + "".join(fields.values())).pack_into
         self._local = threading.local()
 
     def __call__(self, jobs: int, *, threads: int | None = None, **arguments) -> None:
         """Do jobs 0..jobs on `threads` threads (all, unless the work is too small to share)."""
-        threads = min(threads or get_num_threads(), jobs)
+        threads = min(get_num_threads() if threads is None else threads, jobs)
+        self._run([jobs, threads, *self._words(self.fields, arguments)])
+
+    def plan(self, jobs: int, *, threads: int, **given) -> Callable[..., None]:
+        """A call to be made many times: `plan(x=x, y=y)` adds the arguments that are not given yet, and starts it."""
+        left = tuple(name for name in self.fields if name not in given)
+        places = [2 + self.fields.index(name) for name in left]
+        words = [jobs, min(threads, jobs), *self._words(self.fields, {**dict.fromkeys(left), **given})]
+
+        def run(**arguments):
+            filled = words.copy()
+            for place, word in zip(places, self._words(left, arguments)):
+                filled[place] = word
+            self._run(filled)
+        run.given = given  # what is given must outlive the plan
+        return run
+
+    def _words(self, names: tuple[str, ...], arguments: dict) -> list[float]:
+        """The arguments of these names as numbers: arrays by address, None as 0."""
+        if len(arguments) == len(names):
+            try:
+                return [_word(id(v) + HEADER).value if isinstance(v, Array) else v or 0
+                        for v in map(arguments.__getitem__, names)]
+            except KeyError:
+                pass
+        raise TypeError(f"{self.__name__} takes {', '.join(names)}; got {', '.join(arguments)}")
+
+    def _run(self, words: list[float]) -> None:
+        threads = words[1]
         if threads < 1:
             return
         try:
@@ -183,11 +209,7 @@ class Job:
             block = np.zeros(3 + len(self.fields), np.int64)
             order = address(block)
             self._local.block = block, order
-        if arguments.keys() != self._names:
-            raise TypeError(f"{self.__name__} takes {', '.join(self.fields)}; got {', '.join(arguments)}")
-        self._pack(block, 0, self.native.loaded or self.native.address, jobs, threads, *[
-            _word(id(v) + HEADER).value if isinstance(v, np.ndarray) else 0 if v is None else v
-            for v in map(arguments.__getitem__, self.fields)])
+        self._pack(block, 0, self.native.loaded or self.native.address, *words)
         kind = "serial" if threads == 1 or _forked else "parallel"
         driver = _drivers.get(kind) or _driver(kind)
         driver(order)
@@ -200,4 +222,4 @@ def job(**fields: str) -> Callable[[Callable], Job]:
 
 def share(work: int, grain: int = 32768) -> int:
     """Threads worth waking for this many floats of work (waking one costs about as much as `grain` of them)."""
-    return max(1, min(get_num_threads(), work // grain))
+    return min(get_num_threads(), work // grain) if work >= 2 * grain else 1

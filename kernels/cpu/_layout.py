@@ -6,6 +6,8 @@ the layout is: NumPy gives them arbitrary strides.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from ._memory import empty
@@ -18,10 +20,10 @@ def empty_image(n: int, c: int, h: int, w: int, dtype: np.dtype = _FLOAT) -> np.
     return empty((n, h, w, c), dtype).transpose(0, 3, 1, 2)
 
 
-def _is_dense(x: np.ndarray, order: tuple[int, ...]) -> bool:
-    """Whether the axes, taken in this order (outermost first), lie in memory without gaps."""
-    pitch = x.itemsize
-    shape, strides = x.shape, x.strides
+def _is_dense(shape: tuple[int, ...], strides: tuple[int, ...], pitch: int, order: tuple[int, ...]) -> bool:
+    """Whether the axes, taken in this order (outermost first), lie without gaps; the innermost has this pitch."""
+    if 0 in shape:
+        return True
     for axis in reversed(order):
         if shape[axis] != 1:
             if strides[axis] != pitch:
@@ -30,19 +32,33 @@ def _is_dense(x: np.ndarray, order: tuple[int, ...]) -> bool:
     return True
 
 
+@functools.cache
 def _channels_last_order(ndim: int) -> tuple[int, ...]:
     return (0, *range(2, ndim), 1) if ndim > 2 else tuple(range(ndim))
 
 
+# Arrays of few shapes come again and again.
+@functools.lru_cache(4096)
+def _is_channels_last(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> bool:
+    return _is_dense(shape, strides, itemsize, _channels_last_order(len(shape)))
+
+
+@functools.lru_cache(4096)
+def _memory_order(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[int, ...] | None:
+    axes = tuple(range(len(shape)))
+    if _is_dense(shape, strides, itemsize, axes):
+        return axes
+    order = tuple(sorted(axes, key=lambda a: (-strides[a], -shape[a])))
+    return order if _is_dense(shape, strides, itemsize, order) else None
+
+
 def is_channels_last(x: np.ndarray) -> bool:
     """Whether x (N, C, ...) lies in memory as N, ..., C without gaps."""
-    return _is_dense(x, _channels_last_order(x.ndim))
+    return _is_channels_last(x.shape, x.strides, x.itemsize)
 
 
 def channels_last(x: np.ndarray) -> np.ndarray:
     """x itself if its memory is channels-last, else a copy that is."""
-    if x.ndim <= 2:
-        return contiguous(x)
     if is_channels_last(x):
         return x
     copy = empty_like_image(x)
@@ -52,6 +68,8 @@ def channels_last(x: np.ndarray) -> np.ndarray:
 
 def empty_like_image(x: np.ndarray) -> np.ndarray:
     """An uninitialised array of x's shape over channels-last memory (C-contiguous for two axes or fewer)."""
+    if is_channels_last(x):
+        return empty(x.shape, x.dtype, x.strides)
     order = _channels_last_order(x.ndim)
     return empty(tuple(x.shape[a] for a in order), x.dtype).transpose(np.argsort(order))
 
@@ -67,10 +85,7 @@ def contiguous(x: np.ndarray) -> np.ndarray:
 
 def memory_order(x: np.ndarray) -> tuple[int, ...] | None:
     """The order of axes (outermost first) in which x lies in memory without gaps, or None if there are gaps."""
-    if x.flags.c_contiguous:
-        return tuple(range(x.ndim))
-    order = tuple(sorted(range(x.ndim), key=lambda a: (-x.strides[a], -x.shape[a])))
-    return order if _is_dense(x, order) else None
+    return _memory_order(x.shape, x.strides, x.itemsize)
 
 
 def dense(x: np.ndarray) -> np.ndarray:
@@ -80,13 +95,12 @@ def dense(x: np.ndarray) -> np.ndarray:
 
 def empty_like(x: np.ndarray) -> np.ndarray:
     """An uninitialised array with the shape and memory order of a dense x."""
-    order = memory_order(x)
-    return empty(tuple(x.shape[a] for a in order), x.dtype).transpose(np.argsort(order))
+    return empty(x.shape, x.dtype, x.strides)
 
 
 def like(x: np.ndarray, model: np.ndarray) -> np.ndarray:
     """x itself if it lies in memory as the dense `model` of its shape does, else a copy that does."""
-    if x.strides == model.strides or _is_dense(x, memory_order(model)):
+    if x.strides == model.strides or _is_dense(x.shape, x.strides, x.itemsize, memory_order(model)):
         return x
     copy = empty_like(model)
     copy[...] = x

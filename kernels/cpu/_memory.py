@@ -9,6 +9,7 @@ collects the garbage. No block is reused while anybody can see it.
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 from collections import deque
@@ -46,10 +47,24 @@ def _size_class(nbytes: int) -> int:
     return -(-nbytes // step) * step
 
 
+@functools.lru_cache(4096)
+def _home(nbytes: int) -> deque:
+    """Where free blocks of that size class are."""
+    return _free.setdefault(_size_class(nbytes), deque())
+
+
 def _block(nbytes: int) -> tuple[np.ndarray, deque]:
     """A block of at least so many bytes, and where it goes when it is free again."""
+    home = _home(nbytes)
+    try:
+        return home.pop(), home
+    except IndexError:
+        return _larger_block(nbytes) or _new_block(nbytes)
+
+
+def _larger_block(nbytes: int) -> tuple[np.ndarray, deque] | None:
+    """A free block of up to twice the size: where batches change in size, larger ones lie idle."""
     wanted = size = _size_class(nbytes)
-    # Where batches change in size, larger blocks lie idle: one of up to twice the size will do.
     while size <= 2 * wanted:
         home = _free.get(size)
         if home:
@@ -58,25 +73,30 @@ def _block(nbytes: int) -> tuple[np.ndarray, deque]:
             except IndexError:  # another thread was quicker
                 pass
         size += 1 << size.bit_length() - 4
+    return None
+
+
+def _new_block(nbytes: int) -> tuple[np.ndarray, deque]:
     if sum(size * len(free) for size, free in list(_free.items())) > CAP:
         empty_cache()
-    raw = np.empty(wanted + ALIGNMENT, np.uint8)
+    size = _size_class(nbytes)
+    raw = np.empty(size + ALIGNMENT, np.uint8)
     skip = -raw.__array_interface__["data"][0] % ALIGNMENT
-    return raw[skip:skip + wanted], _free.setdefault(wanted, deque())
+    return raw[skip:skip + size], _home(nbytes)
 
 
 _TYPES = {np.dtype(t): np.dtype(t).str for t in (np.float32, np.int32, np.int64, np.uint8)}
 _FLOAT = np.dtype(np.float32)
 
 
-def empty(shape: tuple[int, ...], dtype: np.dtype = _FLOAT) -> np.ndarray:
-    """An uninitialised C-contiguous array from the pool, aligned to 64 bytes."""
+def empty(shape: tuple[int, ...], dtype: np.dtype = _FLOAT, strides: tuple[int, ...] | None = None) -> np.ndarray:
+    """An uninitialised array from the pool, aligned to 64 bytes: C-contiguous, or with strides that leave no gaps."""
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes == 0:
         return np.empty(shape, dtype)
     block, home = _block(nbytes)
     array = np.asarray(_Owner(block, home, {
-        "shape": shape, "typestr": _TYPES[dtype], "data": (address(block), False), "version": 3}))
+        "shape": shape, "typestr": _TYPES[dtype], "data": (address(block), False), "strides": strides, "version": 3}))
     if _poison is not None:
         array.fill(_poison if dtype.kind == "f" else 85)
     return array

@@ -1,10 +1,12 @@
 """Kernels as jobs: how work is split, arguments by name, thread counts, threads beside threads, forks."""
 
+import gc
 import importlib.util
 import os
 import threading
 import warnings
 
+import numba
 import numpy as np
 import pytest
 from numba.core.errors import TypingError
@@ -78,6 +80,36 @@ def test_arguments_go_by_name():
 def test_wrong_arguments_are_named(wrong):
     with pytest.raises(TypeError, match="note_jobs takes count, chunk; got " + ", ".join(wrong)):
         note_jobs(1, **wrong)
+
+
+def test_a_plan_is_a_call_made_many_times():
+    plan = echo.plan(1, threads=1, scale=2.0, big=7, x=np.float32([3]))
+    gc.collect()  # the plan keeps x
+    for _ in range(2):
+        out = np.ones(3, np.int64)
+        plan(out=out, absent=None)
+        assert out.view(np.float32)[0] == 6
+        assert out[1:].tolist() == [7, 0]
+    echo.plan(0, threads=2, scale=1, big=1, x=None, absent=None)(out=None)
+
+
+@pytest.mark.parametrize("wrong", [{}, {"chunk": 0}, {"count": 0, "n": 1}])
+def test_wrong_arguments_of_a_plan_are_named(wrong):
+    plan = note_jobs.plan(1, threads=1, chunk=np.zeros(1, np.int64))
+    with pytest.raises(TypeError, match="note_jobs takes count; got " + ", ".join(wrong)):
+        plan(**wrong)
+    with pytest.raises(TypeError, match="note_jobs takes count, chunk; got"):
+        note_jobs.plan(1, threads=1, n=0)
+
+
+def test_a_call_leaves_numba_s_number_of_threads_alone():
+    before = numba.get_num_threads()
+    for allowed in range(1, before + 1):
+        numba.set_num_threads(allowed)
+        for threads in (2, before + 1):
+            note_jobs(8, threads=threads, count=np.zeros(8, np.int64), chunk=np.zeros(8, np.int64))
+            assert numba.get_num_threads() == allowed
+    numba.set_num_threads(before)
 
 
 def test_a_kernel_that_asks_for_an_unknown_argument_does_not_compile():

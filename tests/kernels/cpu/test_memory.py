@@ -53,6 +53,12 @@ def test_arrays_without_elements(shape):
     assert free_blocks() == 0
 
 
+def test_strides_without_gaps():
+    x = empty((2, 3, 4), strides=(48, 4, 12))
+    assert (x.shape, x.strides) == ((2, 3, 4), (48, 4, 12))
+    assert address(x) % ALIGNMENT == 0
+
+
 @pytest.mark.parametrize("nbytes", [1, 511, 512, 513, 577, 4096, 4097, 65537, 10**6, 10**9 + 1])
 def test_a_size_class_wastes_an_eighth_at_most(nbytes):
     size = _memory._size_class(nbytes)
