@@ -7,6 +7,7 @@ gradient that ours computes.
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import torch
@@ -151,6 +152,28 @@ def batch_norm_relu_train_backward(dy, x, weight, mean, invstd, affine, y=None):
 def batch_norm_relu_eval(x, weight, bias, running_mean, running_var, residual=None, *, eps):
     y = batch_norm_eval(x, weight, bias, running_mean, running_var, eps=eps)
     return torch.relu_(y if residual is None else y.add_(residual))
+
+
+# ---------------------------------------------------------------- norms of single samples
+def group_norm(x, weight, bias, *, num_groups, eps):
+    n, c, *positions = x.shape
+    return aten.native_group_norm(x, weight, bias, n, c, math.prod(positions), num_groups, eps)
+
+
+def group_norm_backward(dy, x, weight, mean, invstd, *, num_groups, eps):
+    n, c, *positions = x.shape
+    sizes = n, c, math.prod(positions), num_groups
+    return aten.native_group_norm_backward(dy, x, mean, invstd, weight, *sizes, [True] * 3)
+
+
+def layer_norm(x, weight, bias, *, normalized_shape, eps):
+    y, mean, invstd = aten.native_layer_norm(x, normalized_shape, weight, bias, eps)
+    return y, mean.view(x.shape[: x.ndim - len(normalized_shape)]), invstd
+
+
+def layer_norm_backward(dy, x, weight, mean, invstd, *, normalized_shape, eps):
+    # Of the bias only its being there counts.
+    return aten.native_layer_norm_backward(dy, x, normalized_shape, mean, invstd, weight, weight, [True] * 3)
 
 
 # ---------------------------------------------------------------- activations, sums, dropout

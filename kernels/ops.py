@@ -82,6 +82,8 @@ OPS = (
         ("batch_norm_relu_train", "batch_norm_relu_train_backward", "batch_norm_relu_eval"),
         mutates={"batch_norm_relu_train": ("running_mean", "running_var")},
     ),
+    Op("group_norm", "groupnorm", ("group_norm", "group_norm_backward")),
+    Op("layer_norm", "layernorm", ("layer_norm", "layer_norm_backward")),
     Op("linear", "linear", ("linear", "linear_dgrad", "linear_wgrad", "linear_bgrad")),
     Op("relu", "activation", ("relu", "relu_backward")),
     Op("leaky_relu", "activation", ("leaky_relu", "leaky_relu_backward")),

@@ -37,14 +37,14 @@ def normalised(p, i, coefficients, width, c, n):
 
 
 @inner
-def _moved(s, t, n, by):
+def moved(s, t, n, by):
     """Σ u and Σ u² of n values, given for u, for u + by."""
     return s + n * by, t + by * (2 * s + n * by)
 
 
 # ---------------------------------------------------------------- statistics of a batch
 @inner
-def _deviations(x, width, rows, c, n, sums):
+def deviations(x, width, rows, c, n, sums):
     """Σ (x - x₀) and Σ (x - x₀)² over the rows, x₀ the first one, in n columns from c, at most a pair of vectors."""
     x0, x1 = vload_n(x, c, n), vload_n(x, c + L, n - L)
     s0 = s1 = t0 = t1 = vsplat(0.0)
@@ -70,13 +70,13 @@ def _sum_deviations(first, last, thread, a):
         x = a.x + 4 * block * a.height * a.width
         tail = a.width % PAIR
         for c in range(0, a.width - tail, PAIR):
-            _deviations(x, a.width, rows, c, PAIR, of_block)
+            deviations(x, a.width, rows, c, PAIR, of_block)
         if tail:
-            _deviations(x, a.width, rows, a.width - tail, tail, of_block)
+            deviations(x, a.width, rows, a.width - tail, tail, of_block)
         n = np.float64(rows)
         for c in range(a.width):
             by = np.float64(fload(x, c)) - np.float64(fload(a.x, c))
-            s, t = _moved(np.float64(fload(of_block, c)), np.float64(fload(of_block, a.width + c)), n, by)
+            s, t = moved(np.float64(fload(of_block, c)), np.float64(fload(of_block, a.width + c)), n, by)
             dstore(sums, c, dload(sums, c) + s)
             dstore(sums, a.width + c, dload(sums, a.width + c) + t)
 
@@ -94,7 +94,7 @@ def _moments(a, channel):
         for part in range(a.parts):
             u += dload(a.sums + part * a.pitch, c)
             v += dload(a.sums + part * a.pitch, a.width + c)
-        u, v = _moved(u, v, a.rows, fload(a.x, c) - origin)
+        u, v = moved(u, v, a.rows, fload(a.x, c) - origin)
         s, t = s + u, t + v
     for i in range(a.rows * a.width + channel, a.size, a.channels):
         u = fload(a.x, i) - origin

@@ -189,6 +189,42 @@ def test_batch_norm(drawn, layout):
 
 
 @quick
+@given(st.integers(0, 5), st.integers(1, 9), st.integers(1, 12), sizes, st.sampled_from([0, 1, 30, 1000]), layouts)
+def test_group_norm(n, groups, per_group, size, distance, layout):
+    shape = (n, groups * per_group, *size)
+
+    def make(rng):
+        return {
+            "x": normal(rng, *shape) + distance,
+            "weight": normal(rng, shape[1]),
+            "bias": normal(rng, shape[1]),
+            "dy": normal(rng, *shape),
+            "num_groups": groups,
+            "eps": 1e-5,
+        }
+
+    check("group_norm", make, layout)
+
+
+@quick
+@given(st.lists(st.integers(1, 9), max_size=3), st.lists(st.integers(1, 30), min_size=1, max_size=3), layouts)
+def test_layer_norm(leading, normalised, layout):
+    shape = (*leading, *normalised)
+
+    def make(rng):
+        return {
+            "x": normal(rng, *shape) + normal(rng, *leading, *(1 for _ in normalised)),
+            "weight": normal(rng, *normalised),
+            "bias": normal(rng, *normalised),
+            "dy": normal(rng, *shape),
+            "normalized_shape": tuple(normalised),
+            "eps": 1e-5,
+        }
+
+    check("layer_norm", make, layout)
+
+
+@quick
 @given(st.lists(st.integers(0, 9), max_size=5), layouts, st.sampled_from(["relu", "sigmoid", "dropout"]))
 def test_any_rank(shape, layout, op):
     options = {"p": 0.4, "seed": math.prod(shape), "call": 1} if op == "dropout" else {}

@@ -12,15 +12,17 @@ F = torch.nn.functional
 
 MISSING = {
     ("max_pool2d", "missed"),  # PyTorch's backward writes outside the image where a window misses it
+    ("group_norm", "bias_only"),  # PyTorch's backward fails without a weight
 }
 OTHERWISE = {
     ("max_pool2d", "nan"): {"y"},  # PyTorch sends the gradient to the last NaN of a window
+    ("group_norm", "empty_image"): {"y", "dx"},  # PyTorch's sums over no positions are NaN, not 0
     ("batch_norm_relu", "constant"): {"y"},  # PyTorch's mean of equal values is not quite theirs
     # PyTorch's gradient at NaN depends on the element's place in memory.
     **{(name, "special"): {"y"} for name in ("relu6", "hardswish", "elu")},
     ("cross_entropy", "not_finite"): {"y"},  # PyTorch's gradient of an ignored row of NaN is NaN, not 0
 }
-NOT_IN_TORCH = {"indices", "mean", "invstd", "scale", "lse"}
+NOT_IN_TORCH = {"indices", "mean", "invstd", "var", "scale", "lse"}
 
 
 def leaf(array):
@@ -91,6 +93,16 @@ def batch_norm_relu(*, x, weight, bias, running_mean, running_var, residual, dy,
     results = {"eval": run(training=False)} if running_mean is not None else {}
     results |= gradients(run(training=True), dy, **leaves)
     return results | ({"running_mean": running[0], "running_var": running[1]} if running_mean is not None else {})
+
+
+def group_norm(*, x, weight, bias, dy, num_groups, eps):
+    leaves = {"x": leaf(x), "weight": leaf(weight), "bias": leaf(bias)}
+    return gradients(F.group_norm(leaves["x"], num_groups, leaves["weight"], leaves["bias"], eps), dy, **leaves)
+
+
+def layer_norm(*, x, weight, bias, dy, normalized_shape, eps):
+    leaves = {"x": leaf(x), "weight": leaf(weight), "bias": leaf(bias)}
+    return gradients(F.layer_norm(leaves["x"], normalized_shape, leaves["weight"], leaves["bias"], eps), dy, **leaves)
 
 
 def linear(*, x, weight, bias, dy):
