@@ -38,6 +38,9 @@ GROUPS = {
     "sgd": targets.OPTIMISER,
     "adam": targets.OPTIMISER,
     "adamw": targets.OPTIMISER,
+    "adagrad": targets.OPTIMISER,
+    "adadelta": targets.OPTIMISER,
+    "rmsprop": targets.OPTIMISER,
 }
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.optim.adadelta import adadelta as _adadelta
+from torch.optim.rmsprop import rmsprop as _rmsprop
 
 aten = torch.ops.aten
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -310,7 +312,19 @@ def _no_smoothing(label_smoothing):
         raise NotImplementedError("the peer of cross_entropy knows no label smoothing")
 
 
-# ---------------------------------------------------------------- optimisers, PyTorch's own fused kernels
+# ---------------------------------------------------------------- gradients of many parameters
+def total_norm(xs, *, norm_type):
+    return torch.nn.utils.get_total_norm(xs, norm_type)
+
+
+def clipped(xs, *, scale=1.0, clip_value=0.0):
+    ys = torch._foreach_mul(xs, scale)
+    if clip_value:
+        ys = torch._foreach_clamp_max(torch._foreach_clamp_min(xs, -clip_value), clip_value)
+    return tuple(ys)
+
+
+# ---------------------------------------------------------------- optimisers: PyTorch's fused kernels where it has them
 def sgd(params, grads, buffers, *, first, dampening=0.0, weight_decay=0.0, nesterov=False, maximize=False, **rates):
     options = {"dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov, "maximize": maximize}
     aten._fused_sgd_(params, grads, buffers or [], is_first_step=first, **rates, **options)
@@ -330,3 +344,19 @@ def _adam(
 
 adam = functools.partial(_adam, aten._fused_adam_)
 adamw = functools.partial(_adam, aten._fused_adamw_)
+
+
+def adagrad(params, grads, state_sums, *, step, lr_decay=0.0, weight_decay=0.0, maximize=False, **options):
+    options |= {"lr_decay": lr_decay, "weight_decay": weight_decay, "maximize": maximize}
+    aten._fused_adagrad_(params, grads, state_sums, _steps(len(params), step), **options)
+
+
+def adadelta(params, grads, square_avgs, acc_deltas, *, weight_decay=0.0, maximize=False, **options):
+    options |= {"weight_decay": weight_decay, "maximize": maximize, "foreach": True}
+    _adadelta(params, grads, square_avgs, acc_deltas, _steps(len(params), 0), **options)
+
+
+def rmsprop(params, grads, square_avgs, buffers, grad_avgs, *, momentum=0.0, weight_decay=0.0, **options):
+    options |= {"momentum": momentum, "weight_decay": weight_decay, "centered": grad_avgs is not None, "foreach": True}
+    steps = _steps(len(params), 0)
+    _rmsprop(params, grads, square_avgs, grad_avgs or [], buffers or [], steps, **options)

@@ -102,9 +102,14 @@ OPS = (
     Op("image_noise", "image_noise", ("image_noise",), differentiable=False),
     Op("paste2d", "paste2d", ("paste2d",), differentiable=False),
     Op("mix", "mix", ("mix",), differentiable=False),
+    Op("total_norm", "clip", ("total_norm",), differentiable=False),
+    Op("clipped", "clip", ("clipped",), differentiable=False),
     Op("sgd", "sgd", ("sgd",), mutates={"sgd": ("params", "buffers")}),
     Op("adam", "adam", ("adam",), mutates={"adam": ("params", "exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs")}),
     Op("adamw", "adam", ("adamw",), mutates={"adamw": ("params", "exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs")}),
+    Op("adagrad", "adagrad", ("adagrad",), mutates={"adagrad": ("params", "state_sums")}),
+    Op("adadelta", "adadelta", ("adadelta",), mutates={"adadelta": ("params", "square_avgs", "acc_deltas")}),
+    Op("rmsprop", "rmsprop", ("rmsprop",), mutates={"rmsprop": ("params", "square_avgs", "buffers", "grad_avgs")}),
 )
 
 FILES = {function: op.file for op in OPS for function in op.functions + op.reference_only}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ._optimizer import SHAPES, SHARED, STEPS, resnet_shapes
 from ._suite import Case, Cost, Suite, Terms, normal, rms
-from .sgd import SHAPES, STEPS, resnet_shapes
 
 
 def _zero(rng, shape):
@@ -78,8 +78,7 @@ def _suite(name):
         cases=(
             _case("plain"),
             _case("one", ((1,),)),
-            _case("weight_decay", weight_decay=0.1),
-            _case("maximize", maximize=True),
+            *(_case(name, **options) for name, options in SHARED.items()),
             _case("betas", beta1=0.5, beta2=0.9, eps=1e-3),
             _case("betas_0", beta1=0.0, beta2=0.0),
             _case("zero_gradient", values=_zero),

@@ -4,20 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ._optimizer import SHAPES, SHARED, STEPS, resnet_shapes
 from ._suite import Case, Cost, Suite, Terms, normal, rms
-
-SHAPES = ((1,), (3,), (17,), (1000,), (5, 3, 3, 3), (), (0, 3))
-STEPS = 4
-
-
-def resnet_shapes() -> list[tuple[int, ...]]:
-    """The parameters of a network like ResNet-18: 11 million floats in 60 arrays, large and small."""
-    shapes = [(64, 3, 3, 3), (64,), (64,), (1000, 512), (1000,)]
-    for before, width in ((64, 64), (64, 128), (128, 256), (256, 512)):
-        shapes += [(width, before, 3, 3)] + [(width, width, 3, 3)] * 3 + [(width,)] * 8
-        if before != width:
-            shapes += [(width, before, 1, 1), (width,), (width,)]
-    return shapes
 
 
 def _case(name, shapes=SHAPES, steps=STEPS, *, lr=0.1, momentum=0.0, **options):
@@ -61,9 +49,8 @@ sgd = Suite(
         _case("momentum", momentum=0.9),
         _case("dampening", momentum=0.9, dampening=0.3),
         _case("nesterov", momentum=0.9, nesterov=True),
-        _case("weight_decay", weight_decay=0.05),
-        _case("maximize", maximize=True),
-        _case("everything", momentum=0.8, weight_decay=0.05, nesterov=True, maximize=True, lr=0.03),
+        *(_case(name, **options) for name, options in SHARED.items()),
+        _case("everything", momentum=0.8, weight_decay=0.05, nesterov=True, maximize=True, lr=0.03, l1=0.1),
         _case("dampened_decay", momentum=0.8, dampening=0.5, weight_decay=0.05, maximize=True),
         _case("large", ((100_003,), (7,), (300, 171)), 2, momentum=0.9, weight_decay=1e-4),
     ),

@@ -53,6 +53,27 @@ def _data(thing):
     return lload(thing + HEADER, 0) if thing else 0
 
 
+@inner
+def tensor_of(a, block, tensor):
+    """The tensor that a block belongs to, searched from `tensor` on."""
+    while lload(a.table, tensor + 1) <= block:
+        tensor += 1
+    return tensor
+
+
+@inner
+def object_of(a, k, tensor):
+    """Where the memory of the tensor in list k lies, 0 if there is none."""
+    return _data(lload(a.table, (k + 2) * (a.count + 1) + tensor))
+
+
+@inner
+def span(a, block, tensor):
+    """The elements of the tensor in a block: from, to."""
+    start = (block - lload(a.table, tensor)) * BLOCK
+    return start, min(start + BLOCK, lload(a.table, a.count + 1 + tensor))
+
+
 def each_tensor_vector(body: Callable) -> Callable:
     """Decorator: body(a, tensors, i, n) becomes loop(a, first, last) for use in a job with `table` and `count`.
 
@@ -62,15 +83,12 @@ def each_tensor_vector(body: Callable) -> Callable:
 
     @inner
     def loop(a, first, last):
-        tensor, row = 0, a.count + 1
+        tensor = 0
         for block in range(first, last):
-            while lload(a.table, tensor + 1) <= block:
-                tensor += 1
-            tensors = (_data(lload(a.table, 2 * row + tensor)), _data(lload(a.table, 3 * row + tensor)),
-                       _data(lload(a.table, 4 * row + tensor)), _data(lload(a.table, 5 * row + tensor)),
-                       _data(lload(a.table, 6 * row + tensor)))
-            start = (block - lload(a.table, tensor)) * BLOCK
-            stop = min(start + BLOCK, lload(a.table, row + tensor))
+            tensor = tensor_of(a, block, tensor)
+            tensors = (object_of(a, 0, tensor), object_of(a, 1, tensor), object_of(a, 2, tensor),
+                       object_of(a, 3, tensor), object_of(a, 4, tensor))
+            start, stop = span(a, block, tensor)
             for i in range(start, stop - L + 1, L):
                 body(a, tensors, i, FULL)
             if stop % L:

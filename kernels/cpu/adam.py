@@ -1,8 +1,7 @@
 """Adam and AdamW, float32: one call updates all parameters of a model.
 
-Every array is read once and written once (the gradient only read): 28 bytes a parameter, 36 with AMSGrad.
-The formulas are those of
-`kernels/reference/adam.py`; coefficients are computed in float64 and used in float32.
+Every array is read once and written once (the gradient only read): 28 bytes a parameter, 36 with AMSGrad. The
+formulas are those of `kernels/reference/adam.py`; coefficients are computed in float64 and used in float32.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ._driver import FLOAT, INT, PTR, job, share
+from ._gradient import GRADIENT, gradient, options
 from ._tensors import each_tensor_vector, tensor_table
 from .simd import vfma, vload_n, vmax, vsplat, vsqrt, vstore_n
 
@@ -23,9 +23,7 @@ Arrays = Sequence[np.ndarray]
 def _adam(a, tensors, i, n):
     param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq = tensors
     p, m, v = vload_n(param, i, n), vload_n(exp_avg, i, n), vload_n(exp_avg_sq, i, n)
-    g = a.sign * vload_n(grad, i, n)
-    if a.weight_decay:
-        g = vfma(p, vsplat(a.weight_decay), g)
+    g = gradient(a, p, grad, i, n)
     m = vfma(g - m, vsplat(a.gain1), m)
     v = vfma(v, vsplat(a.beta2), a.gain2 * g * g)
     vstore_n(exp_avg, i, m, n)
@@ -37,8 +35,8 @@ def _adam(a, tensors, i, n):
     vstore_n(param, i, a.decay * p - a.rate * m / denominator, n)
 
 
-@job(table=PTR, count=INT, sign=FLOAT, weight_decay=FLOAT, decay=FLOAT, gain1=FLOAT, beta2=FLOAT, gain2=FLOAT,
-     correction=FLOAT, eps=FLOAT, rate=FLOAT)
+@job(table=PTR, count=INT, decay=FLOAT, gain1=FLOAT, beta2=FLOAT, gain2=FLOAT, correction=FLOAT, eps=FLOAT, rate=FLOAT,
+     **GRADIENT)
 def _adam_blocks(first, last, thread, a):
     _adam(a, first, last)
 
@@ -57,17 +55,21 @@ def adam(
     weight_decay: float = 0.0,
     step: int,
     maximize: bool = False,
+    l1: float = 0.0,
+    grad_scale: float = 1.0,
+    clip_value: float = 0.0,
 ) -> None:
     """One step of Adam for all parameters, in place, all arrays C-contiguous; exp_avgs are the m, exp_avg_sqs the v.
 
-        g ← ±g + weight_decay · θ
+        g ← ±grad_scale · clip(g, ±clip_value) + weight_decay · θ + l1 · sign(θ)
         m ← m + (1 - β1) (g - m)                       v ← β2 v + (1 - β2) g²
         θ ← θ - lr / (1 - β1^step) · m / (√v / √(1 - β2^step) + ε)
 
     With `max_exp_avg_sqs` (AMSGrad) the last line has the largest v so far, which they keep.
     """
     lists = params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs
-    _step(lists, lr, beta1, beta2, eps, weight_decay, 1.0, step, maximize)
+    start = options(maximize, weight_decay, l1, grad_scale, clip_value)
+    _step(lists, lr, beta1, beta2, eps, 1.0, step, start)
 
 
 def adamw(
@@ -84,10 +86,14 @@ def adamw(
     weight_decay: float = 0.0,
     step: int,
     maximize: bool = False,
+    l1: float = 0.0,
+    grad_scale: float = 1.0,
+    clip_value: float = 0.0,
 ) -> None:
     """One step of AdamW: as `adam`, but the decay goes around the gradient, θ ← (1 - lr · weight_decay) θ first."""
     lists = params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs
-    _step(lists, lr, beta1, beta2, eps, 0.0, 1 - lr * weight_decay, step, maximize)
+    start = options(maximize, 0.0, l1, grad_scale, clip_value)
+    _step(lists, lr, beta1, beta2, eps, 1 - lr * weight_decay, step, start)
 
 
 def _step(
@@ -96,13 +102,11 @@ def _step(
     beta1: float,
     beta2: float,
     eps: float,
-    weight_decay: float,
     decay: float,
     step: int,
-    maximize: bool,
+    start: dict[str, float],
 ) -> None:
     table, blocks, floats = tensor_table(*lists)
     _adam_blocks(
-        blocks, threads=share(floats), table=table, count=len(lists[0]), sign=-1.0 if maximize else 1.0,
-        weight_decay=weight_decay, decay=decay, gain1=1 - beta1, beta2=beta2, gain2=1 - beta2,
-        correction=1 / math.sqrt(1 - beta2**step), eps=eps, rate=lr / (1 - beta1**step))
+        blocks, threads=share(floats), table=table, count=len(lists[0]), decay=decay, gain1=1 - beta1, beta2=beta2,
+        gain2=1 - beta2, correction=1 / math.sqrt(1 - beta2**step), eps=eps, rate=lr / (1 - beta1**step), **start)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ._driver import FLOAT, INT, PTR, job, share
+from ._gradient import GRADIENT, gradient, options
 from ._tensors import each_tensor_vector, tensor_table
 from .simd import vfma, vload_n, vsplat, vstore_n
 
@@ -19,9 +20,7 @@ from .simd import vfma, vload_n, vsplat, vstore_n
 def _sgd(a, tensors, i, n):
     param, grad, buffer, _, _ = tensors
     p = vload_n(param, i, n)
-    g = a.sign * vload_n(grad, i, n)
-    if a.weight_decay:
-        g = vfma(p, vsplat(a.weight_decay), g)
+    g = gradient(a, p, grad, i, n)
     if buffer:
         b = g if a.first else vfma(vload_n(buffer, i, n), vsplat(a.momentum), a.gain * g)
         vstore_n(buffer, i, b, n)
@@ -29,8 +28,7 @@ def _sgd(a, tensors, i, n):
     vstore_n(param, i, p - a.lr * g, n)
 
 
-@job(table=PTR, count=INT, lr=FLOAT, momentum=FLOAT, gain=FLOAT, weight_decay=FLOAT, sign=FLOAT, nesterov=INT,
-     first=INT)
+@job(table=PTR, count=INT, lr=FLOAT, momentum=FLOAT, gain=FLOAT, nesterov=INT, first=INT, **GRADIENT)
 def _sgd_blocks(first, last, thread, a):
     _sgd(a, first, last)
 
@@ -47,10 +45,13 @@ def sgd(
     nesterov: bool = False,
     maximize: bool = False,
     first: bool = False,
+    l1: float = 0.0,
+    grad_scale: float = 1.0,
+    clip_value: float = 0.0,
 ) -> None:
     """One step for all parameters, in place; all arrays C-contiguous, grads[i] and buffers[i] shaped like params[i].
 
-        g ← ±g + weight_decay · θ
+        g ← ±grad_scale · clip(g, ±clip_value) + weight_decay · θ + l1 · sign(θ)
         b ← momentum · b + (1 - dampening) · g          b ← g at the `first` step
         g ← g + momentum · b if nesterov, else b
         θ ← θ - lr · g
@@ -59,5 +60,5 @@ def sgd(
     """
     table, blocks, floats = tensor_table(params, grads, buffers)
     _sgd_blocks(blocks, threads=share(floats), table=table, count=len(params), lr=lr, momentum=momentum,
-                gain=1 - dampening, weight_decay=weight_decay, sign=-1.0 if maximize else 1.0, nesterov=nesterov,
-                first=first)
+                gain=1 - dampening, nesterov=nesterov, first=first,
+                **options(maximize, weight_decay, l1, grad_scale, clip_value))

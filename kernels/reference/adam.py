@@ -1,13 +1,12 @@
 """Adam and AdamW.
 
-At step t (counted from 1), with gradient g, parameter θ and running moments m and v:
+At step t (counted from 1), with gradient g (from `_gradient.py`), parameter θ and running moments m and v:
 
     m ← m + (1 - β1) (g - m)                       v ← β2 v + (1 - β2) g²
     θ ← θ - lr / (1 - β1^t) · m / (√v / √(1 - β2^t) + ε)
 
-Weight decay enters Adam as an L2 term, g ← g + weight_decay · θ before all else, and AdamW apart from the
-gradient, θ ← (1 - lr · weight_decay) θ. To maximise, g changes its sign first. AMSGrad puts w, the largest v so far,
-in the place of v in the last line: w ← max(w, v).
+Weight decay is part of Adam's gradient; in AdamW it is not, there θ ← (1 - lr · weight_decay) θ comes before the last
+line. AMSGrad puts w, the largest v so far, in the place of v in the last line: w ← max(w, v).
 
 Sources: Kingma and Ba (2015), arXiv:1412.6980, algorithm 1; Loshchilov and Hutter (2019), arXiv:1711.05101,
 algorithm 2; Reddi, Kale and Kumar (2018), arXiv:1904.09237, algorithm 2 (AMSGrad); torch.optim.Adam, AdamW (ε is added
@@ -20,6 +19,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+
+from ._gradient import gradient
 
 Arrays = Sequence[np.ndarray]
 
@@ -38,13 +39,14 @@ def adam(
     weight_decay: float = 0.0,
     step: int,
     maximize: bool = False,
+    l1: float = 0.0,
+    grad_scale: float = 1.0,
+    clip_value: float = 0.0,
 ) -> None:
     """One step of Adam for all parameters, in place; exp_avgs, exp_avg_sqs, max_exp_avg_sqs: m, v and w."""
     maxima = max_exp_avg_sqs or [None] * len(params)
     for param, g, m, v, w in zip(params, grads, exp_avgs, exp_avg_sqs, maxima):
-        g = -g if maximize else g
-        if weight_decay:
-            g = g + weight_decay * param
+        g = gradient(param, g, maximize, weight_decay, l1, grad_scale, clip_value)
         _update(param, g, m, v, w, lr, beta1, beta2, eps, step)
 
 
@@ -62,12 +64,16 @@ def adamw(
     weight_decay: float = 0.0,
     step: int,
     maximize: bool = False,
+    l1: float = 0.0,
+    grad_scale: float = 1.0,
+    clip_value: float = 0.0,
 ) -> None:
     """One step of AdamW for all parameters, in place; exp_avgs, exp_avg_sqs, max_exp_avg_sqs: m, v and w."""
     maxima = max_exp_avg_sqs or [None] * len(params)
     for param, g, m, v, w in zip(params, grads, exp_avgs, exp_avg_sqs, maxima):
+        g = gradient(param, g, maximize, 0.0, l1, grad_scale, clip_value)
         param *= 1 - lr * weight_decay
-        _update(param, -g if maximize else g, m, v, w, lr, beta1, beta2, eps, step)
+        _update(param, g, m, v, w, lr, beta1, beta2, eps, step)
 
 
 def _update(

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ._gradient import gradient
+
 
 def sgd(
     params: Sequence[np.ndarray],
@@ -19,22 +21,22 @@ def sgd(
     nesterov: bool = False,
     maximize: bool = False,
     first: bool = False,
+    l1: float = 0.0,
+    grad_scale: float = 1.0,
+    clip_value: float = 0.0,
 ) -> None:
-    """One step for all parameters, in place: with gradient g (-g to maximise), buffer b and parameter θ
+    """One step for all parameters, in place: with gradient g (from `_gradient.py`), buffer b and parameter θ
 
-        g ← g + weight_decay · θ
         b ← momentum · b + (1 - dampening) · g          b ← g at the `first` step
         g ← g + momentum · b if nesterov, else b
         θ ← θ - lr · g
 
-    `buffers` is None when momentum is 0; then the two middle lines fall away. grads[i] and buffers[i] have
+    `buffers` is None when momentum is 0; then the first two lines fall away. grads[i] and buffers[i] have
     the shape of params[i]. Sources: Polyak (1964); Sutskever et al. (2013) for Nesterov's form;
     torch.optim.SGD (conventions).
     """
     for i, (param, g) in enumerate(zip(params, grads)):
-        g = -g if maximize else g
-        if weight_decay:
-            g = g + weight_decay * param
+        g = gradient(param, g, maximize, weight_decay, l1, grad_scale, clip_value)
         if buffers is not None:
             buffers[i][...] = g if first else momentum * buffers[i] + (1 - dampening) * g
             g = g + momentum * buffers[i] if nesterov else buffers[i]

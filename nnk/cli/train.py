@@ -25,11 +25,14 @@ from .errors import CommandError, num_threads
 
 RUNS = Path("runs")
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
+    "adadelta": optim.Adadelta,
+    "adagrad": optim.Adagrad,
     "adam": optim.Adam,
     "adamw": optim.AdamW,
+    "rmsprop": optim.RMSprop,
     "sgd": lambda params, lr: optim.SGD(params, lr, momentum=0.9, nesterov=True),
 }
-RATES = {"adam": 0.003, "adamw": 0.003, "sgd": 0.1}
+RATES = {"adadelta": 1.0, "adagrad": 0.03, "adam": 0.003, "adamw": 0.003, "rmsprop": 0.001, "sgd": 0.1}
 DEFAULTS = {
     "data": "digits",
     "model": "digits_cnn",
@@ -89,10 +92,14 @@ def run(args: argparse.Namespace) -> int:
     print(f"run     {out}: {config['epochs']} epochs{done}; {threads} thread{'s' * (threads > 1)}", flush=True)
 
     loader = data.DataLoader(train, config["batch_size"], shuffle=True, seed=config["seed"])
+    steps = config["epochs"] * len(loader)
+    cycle = optim.lr_scheduler.OneCycleLR(
+        optimizer, config["lr"], steps, cycle_momentum=not {"momentum", "betas"}.isdisjoint(optimizer.defaults)
+    )
     trainer = Trainer(
         model,
         optimizer=optimizer,
-        scheduler=optim.lr_scheduler.OneCycleLR(optimizer, config["lr"], total_steps=config["epochs"] * len(loader)),
+        scheduler=cycle,
         batch_size=config["batch_size"],
         callbacks=[Progress(), Checkpoint(seconds=60)],
         out=out,

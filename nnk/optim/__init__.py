@@ -1,8 +1,11 @@
 """Optimisers and learning-rate schedules, with the names and arguments of torch.optim."""
 
 from nnk.optim import lr_scheduler
+from nnk.optim.adadelta import Adadelta
+from nnk.optim.adagrad import Adagrad
 from nnk.optim.adam import Adam, AdamW
 from nnk.optim.optimizer import Optimizer
+from nnk.optim.rmsprop import RMSprop
 from nnk.optim.sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "lr_scheduler"]
+__all__ = ["SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "lr_scheduler"]

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
-from nnk import backend
 from nnk.nn.arguments import only
 from nnk.nn.parameter import Parameter
 from nnk.optim.optimizer import Optimizer, at_least_zero
@@ -71,34 +67,13 @@ class Adam(Optimizer):
         for name in ("capturable", "differentiable"):
             only(group[name], name, False)
 
-    def _update(self, group: dict[str, Any], params: list[Parameter], grads: list[Any]) -> None:
-        names = ["exp_avg", "exp_avg_sq"] + ["max_exp_avg_sq"] * group["amsgrad"]
-        # A parameter that had no gradient for a while is at an earlier step; usually all are at the same.
-        steps: dict[int, list[tuple]] = {}
-        for parameter, grad in zip(params, grads):
-            state = self.state.get(parameter)
-            if state is None:
-                state = {"step": 0, **{name: np.zeros_like(parameter.data) for name in names}}
-                self.state[parameter] = state
-            row = (parameter.data, grad, *(state[name] for name in names))
-            steps.setdefault(state["step"] + 1, []).append(row)
+    def _update(self, group: dict[str, Any], params: list[Parameter], grads: list[Any], first: dict[str, Any]) -> None:
         beta1, beta2 = group["betas"]
-        for step, rows in steps.items():
-            lists = [list(arrays) for arrays in zip(*rows)]
-            kernels = backend.of(*itertools.chain(*lists))
+        options = {"lr": group["lr"], "beta1": beta1, "beta2": beta2, "eps": group["eps"]} | first
+        largest = "max_exp_avg_sq" if group["amsgrad"] else None
+        for step, kernels, lists in self._in_step(params, grads, "exp_avg", "exp_avg_sq", largest):
             kernel = kernels.adamw if group["decoupled_weight_decay"] else kernels.adam
-            kernel(
-                *lists,
-                lr=group["lr"],
-                beta1=beta1,
-                beta2=beta2,
-                eps=group["eps"],
-                weight_decay=group["weight_decay"],
-                step=step,
-                maximize=group["maximize"],
-            )
-        for parameter in params:
-            self.state[parameter]["step"] += 1
+            kernel(*lists, step=step, **options)
 
 
 class AdamW(Adam):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from nnk import backend
 from nnk.nn.parameter import Parameter
+from nnk.nn.utils import clip_scale, get_total_norm
 
 __all__ = ["Optimizer"]
 
@@ -20,8 +22,12 @@ class Optimizer:
     "params" and whatever options differ from `defaults`. `param_groups` holds the groups, every option filled in;
     changing an option there counts from the next step. `state` maps a parameter to what its updates remember.
 
+    Any group may also hold ``"l1"``, the factor of an L1 penalty: l1 * sign(p), the gradient of l1 * Σ|p|, is added to
+    the gradient in the pass of the update. The L2 penalty, weight_decay / 2 * Σp², is the option `weight_decay`.
+
     A subclass defines `_check`, which raises ValueError on options out of range, and `_update`, which updates the
-    parameters of one group that have a gradient, in one kernel call where their states allow.
+    parameters of one group that have a gradient, in one kernel call where their states allow; `first` are the options
+    that all kernels share, which say what is done to a gradient first.
 
     Raises TypeError on what is no parameter, ValueError on no parameters and on one that comes twice.
     """
@@ -41,8 +47,35 @@ class Optimizer:
     def _check(self, group: dict[str, Any]) -> None:
         raise NotImplementedError
 
-    def _update(self, group: dict[str, Any], params: list[Parameter], grads: list[Any]) -> None:
+    def _update(self, group: dict[str, Any], params: list[Parameter], grads: list[Any], first: dict[str, Any]) -> None:
         raise NotImplementedError
+
+    def _in_step(
+        self, params: list[Parameter], grads: list[Any], *names: str | None
+    ) -> Iterator[tuple[int, ModuleType, list[list[Any] | None]]]:
+        """Yield (step, kernels, lists) for parameters that take the same step: data, gradients, the states of `names`.
+
+        States begin with zeros and steps with 1; the list of a name that is None is None.
+        """
+        # A parameter that had no gradient for a while is at an earlier step; usually all are at the same.
+        steps: dict[int, list[tuple[Parameter, Any]]] = {}
+        for parameter, grad in zip(params, grads):
+            if parameter not in self.state:
+                states = {name: np.zeros_like(parameter.data) for name in names if name is not None}
+                self.state[parameter] = {"step": 0, **states}
+            steps.setdefault(self.state[parameter]["step"] + 1, []).append((parameter, grad))
+        for step, pairs in steps.items():
+            states = [self.state[parameter] for parameter, _ in pairs]
+            lists = [[parameter.data for parameter, _ in pairs], [grad for _, grad in pairs]]
+            lists += [None if name is None else [state[name] for state in states] for name in names]
+            yield step, backend.of(*(array for arrays in lists for array in arrays or ())), lists
+            for state in states:
+                state["step"] = step
+
+    def _check_all(self, group: dict[str, Any]) -> None:
+        self._check(group)
+        if "l1" in group:
+            at_least_zero(group, "l1")
 
     def add_param_group(self, param_group: Mapping[str, Any]) -> None:
         """Train more parameters: a dict with the key "params" and the options that differ from the defaults."""
@@ -62,7 +95,7 @@ class Optimizer:
             known.add(id(parameter))
         for name, value in self.defaults.items():
             group.setdefault(name, value)
-        self._check(group)
+        self._check_all(group)
         self.param_groups.append(group)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -74,16 +107,30 @@ class Optimizer:
                 else:
                     parameter.grad = np.zeros_like(parameter.grad)
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(
+        self,
+        closure: Callable[[], Any] | None = None,
+        *,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> Any:
         """Update every parameter that has a gradient; return what `closure`, called first, returned.
 
-        A parameter's `constraint` is applied after its update.
+        `clip_norm` and `clip_value` clip the gradients as `nnk.nn.utils.clip_grad_norm_(params, clip_norm)` and
+        `clip_grad_value_(params, clip_value)` would, in the pass of the update: `.grad` stays as it is. A parameter's
+        `constraint` is applied after its update. Raises ValueError on a negative clip_norm, a clip_value that is not
+        above 0, and on both.
         """
         loss = None if closure is None else closure()
+        work = []
         for group in self.param_groups:
             params = [parameter for parameter in group["params"] if parameter.grad is not None]
             if params:
-                self._update(group, params, [_gradient(parameter) for parameter in params])
+                work.append((group, params, [_gradient(parameter) for parameter in params]))
+        clipping = _clipping([grad for _, _, grads in work for grad in grads], clip_norm, clip_value)
+        for group, params, grads in work:
+            first = {name: group[name] for name in ("weight_decay", "maximize")} | clipping
+            self._update(group, params, grads, first | {"l1": group["l1"]} if "l1" in group else first)
             for parameter in params:
                 if parameter.constraint is not None:
                     parameter.constraint(parameter.data)
@@ -113,7 +160,7 @@ class Optimizer:
         state = {}
         for group, loaded in zip(self.param_groups, saved):
             groups.append({**self.defaults, **loaded, "params": group["params"]})
-            self._check(groups[-1])
+            self._check_all(groups[-1])
             for number, parameter in zip(loaded["params"], group["params"]):
                 if number in state_dict["state"]:
                     values = state_dict["state"][number].items()
@@ -134,6 +181,21 @@ def _gradient(parameter: Parameter) -> Any:
     if grad.dtype != data.dtype:
         grad = grad.astype(data.dtype)
     return grad if grad.flags.c_contiguous else grad.copy(order="C")
+
+
+def _clipping(grads: list[Any], clip_norm: float | None, clip_value: float | None) -> dict[str, float]:
+    """Return the options of kernels that clip gradients."""
+    if clip_norm is None and clip_value is None:
+        return {}
+    if clip_norm is None:
+        if not clip_value > 0:
+            raise ValueError(f"clip_value is {clip_value}, expected above 0")
+        return {"clip_value": clip_value}
+    if clip_value is not None:
+        raise ValueError("clip_norm and clip_value are both given, expected one of them")
+    if not clip_norm >= 0:
+        raise ValueError(f"clip_norm is {clip_norm}, expected at least 0")
+    return {"grad_scale": clip_scale(clip_norm, get_total_norm(grads))}
 
 
 def _state_value(name: str, value: Any, parameter: Parameter) -> Any:

@@ -65,9 +65,8 @@ class SGD(Optimizer):
         only(group["differentiable"], "differentiable", False)
         only(group["fused"], "fused", None)
 
-    def _update(self, group: dict[str, Any], params: list[Parameter], grads: list[Any]) -> None:
-        options = {name: group[name] for name in ("lr", "momentum", "dampening", "weight_decay")}
-        options |= {"nesterov": group["nesterov"], "maximize": group["maximize"]}
+    def _update(self, group: dict[str, Any], params: list[Parameter], grads: list[Any], first: dict[str, Any]) -> None:
+        options = {name: group[name] for name in ("lr", "momentum", "dampening", "nesterov")} | first
         if group["momentum"] == 0:
             arrays = [parameter.data for parameter in params]
             backend.of(*arrays, *grads).sgd(arrays, grads, None, **options)
@@ -76,11 +75,11 @@ class SGD(Optimizer):
         rows: dict[bool, list[tuple]] = {True: [], False: []}
         for parameter, grad in zip(params, grads):
             buffer = self.state.get(parameter, {}).get("momentum_buffer")
-            first = buffer is None
-            rows[first].append((parameter.data, grad, np.empty_like(parameter.data) if first else buffer, parameter))
-        for first, some in rows.items():
+            fresh = buffer is None
+            rows[fresh].append((parameter.data, grad, np.empty_like(parameter.data) if fresh else buffer, parameter))
+        for fresh, some in rows.items():
             if some:
                 arrays, grads, buffers, owners = map(list, zip(*some))
-                backend.of(*arrays, *grads, *buffers).sgd(arrays, grads, buffers, **options, first=first)
+                backend.of(*arrays, *grads, *buffers).sgd(arrays, grads, buffers, **options, first=fresh)
                 for parameter, buffer in zip(owners, buffers):
                     self.state[parameter] = {"momentum_buffer": buffer}

@@ -74,7 +74,7 @@ def test_another_seed_is_another_run(toy_data, tmp_path):
     assert (tmp_path / "0" / "model.safetensors").read_bytes() != (tmp_path / "1" / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adadelta", "adagrad", "adam", "adamw", "rmsprop", "sgd"])
 def test_optimizers_by_name(toy_data, capsys, optimizer):
     assert nnk_command("train", *FAST, "--optimizer", optimizer, "--out", optimizer) == 0
     assert "test accuracy" in capsys.readouterr().out
@@ -103,7 +103,7 @@ def test_resume_takes_the_runs_own_options(toy_data, capsys, tmp_path):
         (["--seed", "-1"], "argument --seed: expected a whole number from 0 to 2**64 - 1, got '-1'"),
         (["--model", "resnet"], "unknown model 'resnet', known are: digits_cnn, lenet, mobilenet, resnet18, resnet20"),
         (["--data", "mnits"], "unknown data 'mnits', known are: digits"),
-        (["--optimizer", "adma"], "unknown optimizer 'adma', known are: adam, adamw, sgd"),
+        (["--optimizer", "adma"], "unknown optimizer 'adma', known are: adadelta, adagrad, adam, adamw, rmsprop, sgd"),
         (["--resume"], "--resume needs --out DIR, the folder of the run to continue"),
         (["--resume", "--out", "none"], "there is no checkpoint none/checkpoint.safetensors"),
         (["--out", "file"], "--out file is a file, not a folder"),

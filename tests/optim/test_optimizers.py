@@ -22,7 +22,17 @@ VARIANTS = [
     ("AdamW", {}),
     ("AdamW", {"lr": 0.1, "betas": (0.5, 0.8), "weight_decay": 0.2, "maximize": True}),
     ("AdamW", {"lr": 0.1, "betas": (0.5, 0.6), "amsgrad": True}),
+    ("Adagrad", {}),
+    ("Adagrad", {"lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.5, "eps": 1e-3}),
+    ("Adagrad", {"maximize": True}),
+    ("Adadelta", {}),
+    ("Adadelta", {"lr": 0.5, "rho": 0.7, "eps": 1e-3, "weight_decay": 0.1, "maximize": True}),
+    ("RMSprop", {}),
+    ("RMSprop", {"centered": True, "alpha": 0.9, "weight_decay": 0.1}),
+    ("RMSprop", {"momentum": 0.9, "maximize": True, "eps": 1e-3}),
+    ("RMSprop", {"lr": 0.1, "momentum": 0.5, "centered": True}),
 ]
+NAMES = ["SGD", "Adagrad", "Adadelta", "RMSprop", "Adam", "AdamW"]
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +135,7 @@ def test_a_loaded_run_continues_bit_for_bit(rng, name, options):
             np.testing.assert_array_equal(ours_p.data, twin_p.data)
 
 
-@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+@pytest.mark.parametrize("name", NAMES)
 def test_arguments_are_torchs(name):
     torch = pytest.importorskip("torch")
     ours, theirs = (
@@ -220,6 +230,17 @@ def test_data_may_be_replaced(rng):
         (lambda p: optim.SGD([p], foreach=True), "foreach=True is not supported"),
         (lambda p: optim.Adam([p], betas=(0.9, 1.0)), r"betas is \(0.9, 1.0\)"),
         (lambda p: optim.Adam([p], eps=-1), "eps is -1"),
+        (lambda p: optim.Adagrad([p], lr_decay=-1), "lr_decay is -1"),
+        (lambda p: optim.Adagrad([p], initial_accumulator_value=-1), "initial_accumulator_value is -1"),
+        (lambda p: optim.Adagrad([p], fused=True), "fused=True"),
+        (lambda p: optim.Adadelta([p], rho=1.5), r"rho is 1\.5"),
+        (lambda p: optim.Adadelta([p], capturable=True), "capturable=True"),
+        (lambda p: optim.RMSprop([p], alpha=-1), "alpha is -1"),
+        (lambda p: optim.RMSprop([p], differentiable=True), "differentiable=True"),
+        (lambda p: optim.SGD([{"params": [p], "l1": -0.1}]), r"l1 is -0\.1"),
+        (lambda p: optim.SGD([p]).step(clip_norm=-1), "clip_norm is -1, expected at least 0"),
+        (lambda p: optim.SGD([p]).step(clip_value=0), "clip_value is 0, expected above 0"),
+        (lambda p: optim.SGD([p]).step(clip_norm=1, clip_value=1), "are both given"),
         (lambda p: optim.Adam([p], fused=True), "fused=True"),
         (lambda p: optim.AdamW([p], capturable=True), "capturable=True"),
         (lambda p: optim.AdamW([p], differentiable=True), "differentiable=True"),
@@ -267,17 +288,65 @@ def test_a_refused_step_leaves_no_half_made_state():
     np.testing.assert_allclose(parameter.data, 0.9)
 
 
-@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_constraint_is_applied_after_the_update(name):
     def between_zero_and_one(data):
         data.clip(0, 1, out=data)
 
     bound = nn.Parameter(np.array([0.05, 0.5, 0.95]), constraint=between_zero_and_one)
     free, still = nn.Parameter(bound.data.copy()), nn.Parameter(np.full(3, 2.0), constraint=between_zero_and_one)
-    optimizer = getattr(optim, name)([bound, free, still], lr=0.1)
+    optimizer = getattr(optim, name)([bound, free, still], lr=100.0 if name == "Adadelta" else 0.1)
     bound.grad = free.grad = np.array([1.0, 1.0, -1.0])
     optimizer.step()
     np.testing.assert_array_equal(bound.data, np.clip(free.data, 0, 1))
     assert free.data.min() < 0
     assert free.data.max() > 1
     np.testing.assert_array_equal(still.data, np.full(3, 2.0))  # without a gradient it is not updated
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("clip", [{"clip_norm": 0.7}, {"clip_norm": 1e3}, {"clip_value": 0.4}, {}])
+@pytest.mark.parametrize("name", NAMES)
+def test_clipping_and_penalties_within_the_update(rng, name, clip, backend):
+    dtype = np.float64 if backend == "reference" else np.float32
+    l1 = 0.02
+    fused = [nn.Parameter(p.data.astype(dtype)) for p in parameters(rng)]
+    apart = copy.deepcopy(fused)
+    groups = [{"params": fused[:2], "l1": l1}, {"params": fused[2:], "l1": 0.0}]
+    ours, plain = getattr(optim, name)(groups, lr=0.1), getattr(optim, name)(apart, lr=0.1)
+    with nnk.use_backend(backend):
+        for _ in range(3):
+            give_gradients(rng, fused)
+            grads = [p.grad for p in fused]
+            for parameter, grad in zip(apart, grads):
+                parameter.grad = grad
+            if "clip_norm" in clip:
+                nn.utils.clip_grad_norm_(apart, clip["clip_norm"])
+            if "clip_value" in clip:
+                nn.utils.clip_grad_value_(apart, clip["clip_value"])
+            for parameter in apart[:2]:
+                parameter.grad = parameter.grad + l1 * np.sign(parameter.data)
+            ours.step(**clip)
+            plain.step()
+            assert all(p.grad is grad for p, grad in zip(fused, grads))
+    tolerance = 1e-12 if backend == "reference" else 1e-5
+    for our, their in zip(fused, apart):
+        np.testing.assert_allclose(our.data, their.data, rtol=tolerance, atol=tolerance)
+    assert ours.state_dict()["param_groups"][0]["l1"] == l1
+
+
+def test_an_l1_penalty_leaves_zeros_where_they_are():
+    parameter = nn.Parameter(np.array([0.0, 1.0, -1.0]))
+    parameter.grad = np.zeros(3)
+    optim.SGD([{"params": [parameter], "l1": 0.5}], lr=0.1).step()
+    np.testing.assert_allclose(parameter.data, [0.0, 0.95, -0.95])
+
+
+def test_a_variance_that_rounding_makes_negative_counts_as_zero():
+    with nnk.use_backend("cpu"):
+        parameter = nn.Parameter(np.zeros(64, np.float32))
+        made = optim.RMSprop([parameter], lr=1e-3, alpha=0.5, centered=True)
+        for _ in range(60):
+            parameter.grad = np.linspace(0.1, 3, 64, dtype=np.float32)
+            made.step()
+    assert np.isfinite(parameter.data).all()

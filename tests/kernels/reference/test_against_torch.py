@@ -134,17 +134,37 @@ def cross_entropy(*, x, target, weight, dy, **options):
     return gradients(F.cross_entropy(x, torch.tensor(target), weight, **options), dy, x=x)
 
 
-def stepped(optimizer, params, grads):
+def total_norm(*, xs, norm_type):
+    # PyTorch takes no largest or smallest element of an empty array.
+    return {"y": torch.nn.utils.get_total_norm([torch.tensor(x) for x in xs if x.size or norm_type == 2], norm_type)}
+
+
+def clipped(*, xs, scale=1.0, clip_value=None):
+    bounded = [torch.tensor(x) if clip_value is None else torch.tensor(x).clamp(-clip_value, clip_value) for x in xs]
+    return {f"y[{i}]": scale * x for i, x in enumerate(bounded)}
+
+
+def stepped(optimizer, params, grads, l1=0.0, grad_scale=1.0, clip_value=None):
+    sign = -1 if optimizer.defaults["maximize"] else 1
     for step in grads:
         for param, g in zip(params, step):
             param.grad = torch.tensor(g)
+            if clip_value is not None:
+                torch.nn.utils.clip_grad_value_(param, clip_value)
+            param.grad = grad_scale * param.grad + sign * l1 * param.detach().sign()
         optimizer.step()
 
 
+def without_ours(options):
+    """The options that PyTorch's optimisers lack, taken out."""
+    return {name: options.pop(name) for name in ("l1", "grad_scale", "clip_value") if name in options}
+
+
 def sgd(*, params, grads, buffers, **options):
+    ours = without_ours(options)
     params = [leaf(p) for p in params]
     optimizer = torch.optim.SGD(params, **options)
-    stepped(optimizer, params, grads)
+    stepped(optimizer, params, grads, **ours)
     results = {f"params[{i}]": p for i, p in enumerate(params)}
     if buffers:
         results |= {f"buffers[{i}]": optimizer.state[p]["momentum_buffer"] for i, p in enumerate(params)}
@@ -155,6 +175,7 @@ def adaptive_moments(optimizer_type):
     def run(
         *, params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, first_step, beta1, beta2, weight_decay=0.0, **options
     ):
+        ours = without_ours(options)
         params = [leaf(p) for p in params]
         optimizer = optimizer_type(params, betas=(beta1, beta2), weight_decay=weight_decay, **options)
         moments = {"exp_avg": exp_avgs, "exp_avg_sq": exp_avg_sqs}
@@ -164,17 +185,43 @@ def adaptive_moments(optimizer_type):
         for i, p in enumerate(params):
             state = {name: torch.tensor(arrays[i]) for name, arrays in moments.items()}
             optimizer.state[p] = {"step": torch.tensor(float(first_step - 1)), **state}
-        stepped(optimizer, params, grads)
-        return {f"params[{i}]": p for i, p in enumerate(params)} | {
-            f"{name}s[{i}]": optimizer.state[p][name]
-            for name in moments
-            for i, p in enumerate(params)
-        }
+        stepped(optimizer, params, grads, **ours)
+        return with_states(optimizer, params, {f"{name}s": name for name in moments})
 
     return run
 
 
+def with_states(optimizer, params, names):
+    states = {name: [optimizer.state[p][theirs] for p in params] for name, theirs in names.items()}
+    return {f"{name}[{i}]": x for name, xs in {"params": params, **states}.items() for i, x in enumerate(xs)}
+
+
 adam, adamw = adaptive_moments(torch.optim.Adam), adaptive_moments(torch.optim.AdamW)
+
+
+def with_torchs_names(optimizer_type, **names):
+    """An optimiser whose states PyTorch has under these names."""
+
+    def run(*, params, grads, first_step=1, **options):
+        ours, params = without_ours(options), [leaf(p) for p in params]
+        states = {name: arrays for name in names if (arrays := options.pop(name)) is not None}
+        if "grad_avgs" in states:
+            options["centered"] = True
+        optimizer = optimizer_type(params, **options)
+        for i, p in enumerate(params):
+            before = {names[name]: torch.tensor(arrays[i]) for name, arrays in states.items()}
+            optimizer.state[p] = {"step": torch.tensor(float(first_step - 1)), **before}
+        stepped(optimizer, params, grads, **ours)
+        return with_states(optimizer, params, {name: names[name] for name in states})
+
+    return run
+
+
+adagrad = with_torchs_names(torch.optim.Adagrad, state_sums="sum")
+adadelta = with_torchs_names(torch.optim.Adadelta, square_avgs="square_avg", acc_deltas="acc_delta")
+rmsprop = with_torchs_names(
+    torch.optim.RMSprop, square_avgs="square_avg", buffers="momentum_buffer", grad_avgs="grad_avg"
+)
 
 RUNS = [
     pytest.param(op, case, id=f"{op.name}-{case.name}")
