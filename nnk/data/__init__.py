@@ -1,11 +1,15 @@
 """Data sets, transforms, augmentations and the loader that turns them into batches."""
 
 from .augment import Augmentation, Draws, Mixing
+from .cifar import cifar10, cifar100
 from .datasets import ArrayDataset, Dataset
 from .digits import digits
+from .download import DataError
+from .folder import ImageFolder
 from .geometry import RandomAffine, RandomCrop, RandomHorizontalFlip, RandomVerticalFlip
 from .loader import DataLoader
 from .mixing import CutMix, MixUp
+from .mnist import fashion_mnist, mnist
 from .photometry import ColorJitter, Cutout, GaussianBlur, GaussianNoise, PCAColorJitter
 from .registry import load, names
 from .transforms import Compose, Normalize
@@ -17,11 +21,13 @@ __all__ = [
     "Compose",
     "CutMix",
     "Cutout",
+    "DataError",
     "DataLoader",
     "Dataset",
     "Draws",
     "GaussianBlur",
     "GaussianNoise",
+    "ImageFolder",
     "MixUp",
     "Mixing",
     "Normalize",
@@ -30,7 +36,11 @@ __all__ = [
     "RandomCrop",
     "RandomHorizontalFlip",
     "RandomVerticalFlip",
+    "cifar10",
+    "cifar100",
     "digits",
+    "fashion_mnist",
     "load",
+    "mnist",
     "names",
 ]

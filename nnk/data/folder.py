@@ -1,0 +1,105 @@
+"""Images in folders, one per class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nnk.nn.arguments import Pair, pair
+
+from .datasets import channels_last
+from .download import DataError
+
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+class ImageFolder:
+    """The images in ``root/<class>/…``, sub-folders included, decoded when they are asked for.
+
+    Classes are the folders' names in alphabetical order, a sample is ``(image, label)``, uint8 (C, H, W) and an int.
+    Needs Pillow: ``python -m pip install 'nnk[images]'``.
+
+    Args:
+        root: the folder.
+        size: bring every image to this height and width: scaled, with its proportions, until it covers them, then
+            cut evenly on both sides. None keeps the sizes, which must then be equal within a batch.
+        mode: "RGB" or "L", three channels or one.
+        transform: called with a batch of images, (B, C, H, W), and returns what replaces it.
+
+    Raises:
+        DataError: no such folder, no images in it; at reading, an image that cannot be decoded, or images of
+            different sizes in a batch.
+        ValueError: another mode, a size below 1.
+        ModuleNotFoundError: Pillow is not installed.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        size: Pair | None = None,
+        *,
+        mode: str = "RGB",
+        transform: Callable[[np.ndarray], np.ndarray] | None = None,
+    ):
+        if mode not in ("RGB", "L"):
+            raise ValueError(f"mode is {mode!r}, expected 'RGB' or 'L'")
+        _pillow()
+        self.root = Path(root)
+        self.size = None if size is None else pair(size, "size", least=1)
+        self.mode = mode
+        self.transform = transform
+        if not self.root.is_dir():
+            raise DataError(f"there is no folder {self.root}")
+        folders = sorted(path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        found = [sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES) for folder in folders]
+        empty = [folder.name for folder, paths in zip(folders, found) if not paths]
+        if empty or not found:
+            where = f"the folders {', '.join(empty)} of" if empty else "sub-folders of"
+            raise DataError(f"there are no images in {where} {self.root}, expected {self.root}/<class>/<image>")
+        self.classes = [folder.name for folder in folders]
+        self.paths = [path for paths in found for path in paths]
+        self.labels = np.repeat(np.arange(len(found)), [len(paths) for paths in found])
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.int64]:
+        images, labels = self.batch([index])
+        return images[0], labels[0]
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return images (B, C, H, W) in channels-last memory and labels (B,)."""
+        images = [self._decode(self.paths[i]) for i in indices]
+        for i, image in zip(indices, images):
+            if image.shape != images[0].shape:
+                one, other = (f"{self.paths[j]} is {x.shape[1]} × {x.shape[2]}"
+                              for j, x in ((indices[0], images[0]), (i, image)))
+                raise DataError(f"images of a batch differ in size, {one} and {other}: choose a size")
+        batch = channels_last(np.stack(images))
+        if self.transform is not None:
+            batch = self.transform(batch)
+        return batch, self.labels[np.asarray(indices)]
+
+    def _decode(self, path: Path) -> np.ndarray:
+        image_module, operations = _pillow()
+        try:
+            with image_module.open(path) as file:
+                image = operations.exif_transpose(file).convert(self.mode)
+        except (OSError, SyntaxError, ValueError, image_module.DecompressionBombError) as error:
+            raise DataError(f"{path} cannot be decoded ({error}): repair or delete it") from error
+        if self.size is not None:
+            image = operations.fit(image, self.size[::-1], image_module.Resampling.BILINEAR)
+        pixels = np.asarray(image)
+        return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _pillow():
+    try:
+        from PIL import Image, ImageOps
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "images are decoded by Pillow, which is not installed: python -m pip install 'nnk[images]'"
+        ) from error
+    return Image, ImageOps
