@@ -235,6 +235,46 @@ def tanh_backward(dy, y):
     return aten.tanh_backward(dy, y)
 
 
+def elu(x):
+    return F.elu(x)
+
+
+def elu_backward(dy, x):
+    return aten.elu_backward(dy, 1.0, 1.0, 1.0, False, x)
+
+
+def softplus(x):
+    return F.softplus(x)
+
+
+def softplus_backward(dy, x):
+    return aten.softplus_backward(dy, x, 1.0, 20.0)
+
+
+def gelu(x):
+    return F.gelu(x)
+
+
+def gelu_backward(dy, x):
+    return aten.gelu_backward(dy, x)
+
+
+def silu(x):
+    return F.silu(x)
+
+
+def silu_backward(dy, x):
+    return aten.silu_backward(dy, x)
+
+
+def mish(x):
+    return F.mish(x)
+
+
+def mish_backward(dy, x):
+    return aten.mish_backward(dy, x)
+
+
 def add(a, b):
     return a + b
 

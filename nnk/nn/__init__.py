@@ -1,7 +1,21 @@
 """Modules, containers, losses and parameters, with the names and arguments of torch.nn."""
 
 from nnk.nn import init, utils
-from nnk.nn.activation import Hardsigmoid, Hardswish, LeakyReLU, ReLU, ReLU6, Sigmoid, Tanh
+from nnk.nn.activation import (
+    ELU,
+    GELU,
+    SELU,
+    Hardsigmoid,
+    Hardswish,
+    LeakyReLU,
+    Mish,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    SiLU,
+    Softplus,
+    Tanh,
+)
 from nnk.nn.batchnorm import BatchNorm1d, BatchNorm2d
 from nnk.nn.container import Concat, Flatten, Identity, ModuleList, Residual, Sequential
 from nnk.nn.conv import Conv2d
@@ -15,6 +29,9 @@ from nnk.nn.pending import watch
 from nnk.nn.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 
 __all__ = [
+    "ELU",
+    "GELU",
+    "SELU",
     "AdaptiveAvgPool2d",
     "AvgPool2d",
     "BatchNorm1d",
@@ -30,6 +47,7 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "MaxPool2d",
+    "Mish",
     "Module",
     "ModuleList",
     "Parameter",
@@ -37,7 +55,9 @@ __all__ = [
     "ReLU6",
     "Residual",
     "Sequential",
+    "SiLU",
     "Sigmoid",
+    "Softplus",
     "Tanh",
     "first_nonfinite",
     "init",

@@ -11,9 +11,24 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from nnk import backend
+from nnk.nn import arguments
 from nnk.nn.module import Module
 
-__all__ = ["Hardsigmoid", "Hardswish", "LeakyReLU", "ReLU", "ReLU6", "Sigmoid", "Tanh"]
+__all__ = [
+    "ELU",
+    "GELU",
+    "SELU",
+    "Hardsigmoid",
+    "Hardswish",
+    "LeakyReLU",
+    "Mish",
+    "ReLU",
+    "ReLU6",
+    "SiLU",
+    "Sigmoid",
+    "Softplus",
+    "Tanh",
+]
 
 
 class ReLU(Module):
@@ -47,7 +62,7 @@ class ReLU(Module):
 class _Elementwise(Module):
     """y = f(x), dx = dy f'(x): one kernel each way, `function` and `function` + "_backward"."""
 
-    function: ClassVar[str]
+    function: str
     keeps_output: ClassVar[bool] = False  # backward takes y instead of x
 
     def _options(self) -> dict[str, Any]:
@@ -81,7 +96,7 @@ class LeakyReLU(_Elementwise):
     Source: Maas, Hannun and Ng (2013), "Rectifier nonlinearities improve neural network acoustic models".
     """
 
-    function: ClassVar = "leaky_relu"
+    function = "leaky_relu"
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False):
         self.negative_slope = negative_slope
@@ -101,7 +116,7 @@ class ReLU6(_Elementwise):
     Source: Krizhevsky (2010), "Convolutional deep belief networks on CIFAR-10".
     """
 
-    function: ClassVar = "relu6"
+    function = "relu6"
     keeps_output: ClassVar = True
 
     def __init__(self, inplace: bool = False):
@@ -114,7 +129,7 @@ class Hardsigmoid(_Elementwise):
     Source: Howard et al. (2019), arXiv:1905.02244.
     """
 
-    function: ClassVar = "hardsigmoid"
+    function = "hardsigmoid"
 
     def __init__(self, inplace: bool = False):
         self.inplace = inplace
@@ -126,7 +141,7 @@ class Hardswish(_Elementwise):
     Source: Howard et al. (2019), arXiv:1905.02244, section 5.2.
     """
 
-    function: ClassVar = "hardswish"
+    function = "hardswish"
 
     def __init__(self, inplace: bool = False):
         self.inplace = inplace
@@ -135,12 +150,119 @@ class Hardswish(_Elementwise):
 class Sigmoid(_Elementwise):
     """y = 1 / (1 + exp(-x)); dx = dy y (1 - y)."""
 
-    function: ClassVar = "sigmoid"
+    function = "sigmoid"
     keeps_output: ClassVar = True
 
 
 class Tanh(_Elementwise):
     """y = tanh(x); dx = dy (1 - y²)."""
 
-    function: ClassVar = "tanh"
+    function = "tanh"
     keeps_output: ClassVar = True
+
+
+class ELU(_Elementwise):
+    """y = x where x > 0, else alpha (e^x - 1); dx = dy where x > 0, else dy alpha e^x.
+
+    Source: Clevert, Unterthiner and Hochreiter (2016), arXiv:1511.07289.
+    """
+
+    function = "elu"
+
+    def __init__(self, alpha: float = 1.0, inplace: bool = False):
+        self.alpha = alpha
+        self.inplace = inplace
+
+    def _options(self) -> dict[str, Any]:
+        return {"alpha": self.alpha}
+
+    def extra_repr(self) -> str:
+        """Return the arguments that `repr` shows."""
+        return ", ".join(filter(None, [f"alpha={self.alpha}", _inplace(self)]))
+
+
+class SELU(_Elementwise):
+    """y = scale x where x > 0, else scale alpha (e^x - 1); dx = dy scale where x > 0, else dy scale alpha e^x.
+
+    With scale = 1.0507… and alpha = 1.6732… inputs of mean 0 and variance 1 keep both, layer after layer, if weights
+    start with mean 0 and variance 1 / fan_in.
+
+    Source: Klambauer et al. (2017), arXiv:1706.02515, which gives the constants to 32 digits.
+    """
+
+    function = "elu"
+    alpha: ClassVar[float] = 1.6732632423543772848170429916717
+    scale: ClassVar[float] = 1.0507009873554804934193349852946
+
+    def __init__(self, inplace: bool = False):
+        self.inplace = inplace
+
+    def _options(self) -> dict[str, Any]:
+        return {"alpha": self.alpha, "scale": self.scale}
+
+
+class GELU(_Elementwise):
+    """y = x Φ(x), with the distribution function Φ(x) = (1 + erf(x / √2)) / 2 of the normal distribution.
+
+    `approximate` is "none", or "tanh" for Φ(x) ≈ (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2, or, which PyTorch has not,
+    "sigmoid" for Φ(x) ≈ 1 / (1 + exp(-1.702 x)). dx = dy (Φ(x) + x Φ'(x)).
+
+    Raises ValueError on another approximation.
+    Source: Hendrycks and Gimpel (2016), arXiv:1606.08415.
+    """
+
+    def __init__(self, approximate: str = "none"):
+        arguments.only(approximate, "approximate", "none", "tanh", "sigmoid")
+        self.approximate = approximate
+        self.function = "silu" if approximate == "sigmoid" else "gelu"
+
+    def _options(self) -> dict[str, Any]:
+        return {"beta": 1.702} if self.approximate == "sigmoid" else {"approximate": self.approximate}
+
+    def extra_repr(self) -> str:
+        """Return the arguments that `repr` shows."""
+        return f"approximate={self.approximate!r}"
+
+
+class SiLU(_Elementwise):
+    """y = x σ(x), σ(x) = 1 / (1 + exp(-x)); dx = dy (σ(x) + x σ(x) (1 - σ(x))).
+
+    Sources: Hendrycks and Gimpel (2016), arXiv:1606.08415; Elfwing, Uchibe and Doya (2018), arXiv:1702.03118.
+    """
+
+    function = "silu"
+
+    def __init__(self, inplace: bool = False):
+        self.inplace = inplace
+
+
+class Mish(_Elementwise):
+    """y = x tanh(log(1 + e^x)); dx = dy (w + x (1 - w²) / (1 + exp(-x))) with w = tanh(log(1 + e^x)).
+
+    Source: Misra (2020), arXiv:1908.08681.
+    """
+
+    function = "mish"
+
+    def __init__(self, inplace: bool = False):
+        self.inplace = inplace
+
+
+class Softplus(_Elementwise):
+    """y = log(1 + exp(beta x)) / beta, or x where beta x > threshold; dx = dy / (1 + exp(-beta x)), or dy there.
+
+    Source: Dugas et al. (2001), "Incorporating second-order functional knowledge for better option pricing".
+    """
+
+    function = "softplus"
+
+    def __init__(self, beta: float = 1.0, threshold: float = 20.0):
+        self.beta = beta
+        self.threshold = threshold
+
+    def _options(self) -> dict[str, Any]:
+        return {"beta": self.beta, "threshold": self.threshold}
+
+    def extra_repr(self) -> str:
+        """Return the arguments that `repr` shows."""
+        return f"beta={self.beta}, threshold={self.threshold}"

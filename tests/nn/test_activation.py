@@ -15,13 +15,24 @@ MODULES = [
     ("Hardswish", {}),
     ("Sigmoid", {}),
     ("Tanh", {}),
+    ("ELU", {}),
+    ("ELU", {"alpha": -0.5}),
+    ("SELU", {}),
+    ("GELU", {}),
+    ("GELU", {"approximate": "tanh"}),
+    ("SiLU", {}),
+    ("Mish", {}),
+    ("Softplus", {}),
+    ("Softplus", {"beta": 2.0, "threshold": 1.5}),
 ]
 # PyTorch divides dy by 6 in float32 here.
 LOOSE = {"Hardsigmoid": 1e-7}
 # Infinities come last: PyTorch has NaN there where ours has, too.
 KINKS = [0.0, -0.0, 3.0, -3.0, 6.0, -6.0, 20.0, -20.0, 1e-300, -1e-300]
-BESIDE = [np.nextafter(kink, end) for kink in (3.0, -3.0, 6.0, 20.0) for end in (-np.inf, np.inf)]
+BESIDE = [np.nextafter(kink, end) for kink in (3.0, -3.0, 6.0, 20.0, 0.75) for end in (-np.inf, np.inf)]
 FAR = [50.0, -50.0, 700.0, -700.0, 1e4, -1e4, 1e30, -1e30, np.inf, -np.inf]
+
+SCALE, ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
 
 each_module = pytest.mark.parametrize(("name", "kwargs"), MODULES)
 
@@ -32,6 +43,7 @@ def test_as_in_torch(same_as_torch, rng, name, kwargs, shape):
     same_as_torch(name, (), kwargs, 4 * np.asarray(rng.standard_normal(shape)), rtol=LOOSE.get(name, 1e-9))
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")
 @each_module
 def test_kinks_and_saturation_as_in_torch(same_as_torch, name, kwargs):
     same_as_torch(name, (), kwargs, np.array(KINKS + BESIDE + FAR), rtol=LOOSE.get(name, 1e-9))
@@ -46,6 +58,17 @@ def test_kinks_and_saturation_as_in_torch(same_as_torch, name, kwargs):
         (nn.Hardsigmoid(), [-3, 3, 0, -np.inf, np.inf], [0, 1, 0.5, 0, 1], [0, 0, 1 / 6, 0, 0]),
         (nn.Hardswish(), [-3, 3, 0, -3e38, np.inf], [0, 3, 0, 0, np.inf], [0, 1, 0.5, 0, 1]),
         (nn.Sigmoid(), [0, 200, -200, np.inf, -np.inf], [0.5, 1, 0, 1, 0], [0.25, 0, 0, 0, 0]),
+        (nn.ELU(2.0), [0, -1e-9, -200, np.inf, -np.inf], [0, -2e-9, -2, np.inf, -2], [2, 2, 0, 1, 0]),
+        (nn.SELU(), [0, 1, -200, -np.inf], [0, SCALE, -SCALE * ALPHA, -SCALE * ALPHA], [SCALE * ALPHA, SCALE, 0, 0]),
+        (nn.GELU(), [0, 20, -20, 3e38, -3e38], [0, 20, 0, 3e38, 0], [0.5, 1, 0, 1, 0]),
+        (nn.GELU("tanh"), [0, 20, -20, 3e38, -3e38], [0, 20, 0, 3e38, 0], [0.5, 1, 0, 1, 0]),
+        (nn.GELU("sigmoid"), [0, 80, -80, 3e38, -3e38], [0, 80, 0, 3e38, 0], [0.5, 1, 0, 1, 0]),
+        (nn.SiLU(), [0, 200, -200, 3e38, -3e38], [0, 200, 0, 3e38, 0], [0.5, 1, 0, 1, 0]),
+        (nn.SiLU(), [-50], [-50 * np.exp(-50)], [-49 * np.exp(-50)]),
+        (nn.Mish(), [0, 200, -200, 3e38, -3e38], [0, 200, 0, 3e38, 0], [0.6, 1, 0, 1, 0]),
+        (nn.Mish(), [-50], [-50 * np.exp(-50)], [-49 * np.exp(-50)]),
+        (nn.Softplus(), [0, -50, 20, 21, np.inf], [np.log(2), np.exp(-50), 20, 21, np.inf], [0.5, 0, 1, 1, 1]),
+        (nn.Softplus(1, 0), [0, 1e-30, -np.inf], [np.log(2), 1e-30, 0], [0.5, 1, 0]),  # 0 is not above the threshold
         (nn.Tanh(), [0, 50, -50, np.inf, -np.inf], [0, 1, -1, 1, -1], [1, 0, 0, 0, 0]),
     ],
     ids=repr,
@@ -61,9 +84,18 @@ def test_values_at_kinks_and_far_out_in_float32(module, x, y, slope):
 
 @each_module
 def test_gradcheck(rng, name, kwargs):
-    assert nnk.testing.gradcheck(getattr(nn, name)(**kwargs), rng.standard_normal((3, 4)))
+    assert nnk.testing.gradcheck(getattr(nn, name)(**kwargs), 3 * rng.standard_normal((3, 4)))
 
 
+def test_gelu_by_the_logistic_function(reference, rng):
+    module, x = nn.GELU("sigmoid"), rng.standard_normal((3, 4))
+    np.testing.assert_allclose(module(x), x / (1 + np.exp(-1.702 * x)), rtol=1e-12)
+    assert nnk.testing.gradcheck(module, x)
+    with pytest.raises(ValueError, match="approximate='erf' is not supported"):
+        nn.GELU("erf")
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
 @each_module
 def test_nan_goes_through(name, kwargs):
     module = getattr(nn, name)(**kwargs)

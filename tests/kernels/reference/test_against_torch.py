@@ -20,6 +20,7 @@ OTHERWISE = {
     ("batch_norm_relu", "constant"): {"y"},  # PyTorch's mean of equal values is not quite theirs
     # PyTorch's gradient at NaN depends on the element's place in memory.
     **{(name, "special"): {"y"} for name in ("relu6", "hardswish", "elu")},
+    ("elu", "special_selu"): {"y"},
     ("cross_entropy", "not_finite"): {"y"},  # PyTorch's gradient of an ignored row of NaN is NaN, not 0
 }
 NOT_IN_TORCH = {"indices", "mean", "invstd", "var", "scale", "lse"}
@@ -120,7 +121,15 @@ def pointwise(function):
 
 relu, leaky_relu, relu6 = map(pointwise, (F.relu, F.leaky_relu, F.relu6))
 hardsigmoid, hardswish = map(pointwise, (F.hardsigmoid, F.hardswish))
+elu, softplus = map(pointwise, (torch.ops.aten.elu, F.softplus))
+gelu, mish = map(pointwise, (F.gelu, F.mish))
+silu = pointwise(lambda x, beta=1.0: x * torch.sigmoid(beta * x))
 sigmoid, tanh = pointwise(torch.sigmoid), pointwise(torch.tanh)
+
+
+def swish(*, x, beta, dy):
+    leaves = {"x": leaf(x), "beta": leaf(beta)}
+    return gradients(leaves["x"] * torch.sigmoid(leaves["beta"][0] * leaves["x"]), dy, **leaves)
 
 
 def add(*, a, b, dy):
