@@ -8,6 +8,9 @@ once a job and stays in L1 or L2; x is read once per block of output channels; y
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 
 from ._driver import FLOAT, INT, PTR, address, get_num_threads, job
@@ -57,9 +60,12 @@ def _convolve(first, last, thread, a):
                 dot_tile(_MR2, _NV2, x, offsets, a.pixels, a.zeros, a.taps, a.run, w, bias, y, places, lanes, a.floor)
 
 
-def _run(x: int, size: tuple[int, int], pixel: int, panels: np.ndarray, bias: np.ndarray | None, y: int, n: int,
-         geometry: Geometry, *, groups: int, run: int, x_group: int, channels: int, floor: float = -np.inf) -> None:
-    """y[places] = convolution of n images of `size` pixels of `pixel` floats with packed panels; x, y are addresses.
+Steps = list[tuple[Callable[..., None], int, int]]  # calls, and where in x and in y each of them begins, in bytes
+
+
+def _plan(n: int, size: tuple[int, int], pixel: int, geometry: Geometry, threads: int, *, groups: int, run: int,
+          x_group: int, channels: int, floor: float = -np.inf) -> Steps:
+    """y[places] = convolution of n images of `size` pixels of `pixel` floats with packed panels.
 
     A tap takes `run` floats of a pixel; a group's are x_group floats further on, and make `channels` outputs. Outputs
     below `floor` are raised to it.
@@ -72,50 +78,94 @@ def _run(x: int, size: tuple[int, int], pixel: int, panels: np.ndarray, bias: np
     taps, blocks, tiles, images = len(offsets), -(-channels // width), len(places) // tile[0], n // joined
     panel = taps * run * width
     chunk = max(1, JOB_FLOATS // (tile[0] * run * min(taps, 3)))
-    fewest = 4 * get_num_threads()
-    if images * groups * blocks * -(-tiles // chunk) < fewest:  # share a small problem out over all threads
-        chunk = max(1, tiles * images * groups * blocks // fewest)
-    if bias is None:
-        start = zeros(groups * blocks * width)
-    else:
-        start = np.zeros((groups, blocks * width), np.float32)
-        start[:, :channels] = bias.reshape(groups, channels)
+    if images * groups * blocks * -(-tiles // chunk) < 4 * threads:  # share a small problem out over all threads
+        chunk = max(1, tiles * images * groups * blocks // (4 * threads))
     work = n * pixels * channels * groups * taps * run
     x_images, y_images = joined * size[0] * size[1] * pixel, joined * geometry.out[0]
-    _convolve(
-        images * groups * blocks * -(-tiles // chunk), threads=max(1, min(get_num_threads(), work // 1_000_000)),
-        kind=_KINDS[tile], x=x, x_images=x_images, x_group=x_group, offsets=offsets, pixels=len(places),
-        zeros=zeros(run), taps=taps, run=run, w=panels, panel=panel, bias=start, y=y, y_images=y_images, places=places,
-        channels=channels, width=width, tile=tile[0], tiles=tiles, chunk=chunk, blocks=blocks, groups=groups,
-        images=images, weights_stay=int(panel * blocks * groups > _WEIGHTS_IN_CACHE), floor=floor)
-    if n % joined:
-        _run(x + 4 * images * x_images, size, pixel, panels, bias, y + 4 * images * y_images, n % joined, geometry,
-             groups=groups, run=run, x_group=x_group, channels=channels, floor=floor)
+    call = _convolve.plan(
+        images * groups * blocks * -(-tiles // chunk), threads=max(1, min(threads, work // 1_000_000)),
+        kind=_KINDS[tile], x_images=x_images, x_group=x_group, offsets=offsets, pixels=len(places), zeros=zeros(run),
+        taps=taps, run=run, panel=panel, y_images=y_images, places=places, channels=channels, width=width,
+        tile=tile[0], tiles=tiles, chunk=chunk, blocks=blocks, groups=groups, images=images,
+        weights_stay=int(panel * blocks * groups > _WEIGHTS_IN_CACHE), floor=floor)
+    rest = _plan(n % joined, size, pixel, geometry, threads, groups=groups, run=run, x_group=x_group,
+                 channels=channels, floor=floor) if n % joined else []
+    return [(call, 0, 0), *((other, 4 * images * x_images, 4 * images * y_images) for other, _, _ in rest)]
+
+
+def _run(steps: Steps, x: np.ndarray, panels: np.ndarray, bias: np.ndarray, y: np.ndarray) -> None:
+    for call, x_offset, y_offset in steps:
+        call(x=address(x) + x_offset, w=panels, bias=bias, y=address(y) + y_offset)
+
+
+def _start(bias: np.ndarray | None, groups: int, channels: int, width: int) -> np.ndarray:
+    """Where the sums of the blocks of `width` output channels start."""
+    padded = -(-channels // width) * width
+    if bias is None:
+        return zeros(groups * padded)
+    start = np.zeros((groups, padded), np.float32)
+    start[:, :channels] = bias.reshape(groups, channels)
+    return start
+
+
+@functools.lru_cache(512)
+def _forward_plan(x_shape: tuple[int, ...], shape: tuple[int, ...], y_shape: tuple[int, ...], floor: float,
+                  stride: tuple[int, int], before: tuple[int, int], dilation: tuple[int, int], groups: int,
+                  threads: int) -> Steps:
+    n, c, h, w = x_shape
+    k, c_group, r, s = shape
+    geometry = forward_geometry(y_shape, (r, s), stride, before, dilation)
+    return _plan(n, (h, w), c, geometry, threads, groups=groups, run=c_group, x_group=c_group, channels=k // groups,
+                 floor=floor)
 
 
 def forward(x: np.ndarray, filters: Filters, bias: np.ndarray | None, y: np.ndarray, *, floor: float,
             stride: tuple[int, int], before: tuple[int, int], dilation: tuple[int, int], groups: int) -> None:
     """y = max(conv2d(x, filters) + bias, floor) for channels-last x, y; `before` is the padding above and to the left.
     """
-    n, c, h, w = x.shape
-    k, c_group, r, s = filters.shape
-    width = tile_for(k // groups)[1] * L
+    channels = filters.shape[0] // groups
+    width = tile_for(channels)[1] * L
     panels = filters.packed(("panels", groups, width), lambda weight: pack_forward(weight, groups, width))
-    geometry = forward_geometry(y.shape, (r, s), stride, before, dilation)
-    _run(address(x), (h, w), c, panels, bias, address(y), n, geometry, groups=groups, run=c_group,
-         x_group=c_group, channels=k // groups, floor=floor)
+    steps = _forward_plan(
+        x.shape, filters.shape, y.shape, floor, stride, before, dilation, groups, get_num_threads())
+    _run(steps, x, panels, _start(bias, groups, channels, width), y)
+
+
+@functools.lru_cache(512)
+def _backward_plan(dy_shape: tuple[int, ...], shape: tuple[int, ...], x_shape: tuple[int, ...],
+                   stride: tuple[int, int], before: tuple[int, int], dilation: tuple[int, int], groups: int,
+                   threads: int) -> tuple[list[tuple[tuple[int, ...], Steps]], bool]:
+    """For each class of input positions its taps and steps; whether there are positions in none."""
+    k, c_group, r, s = shape
+    n, _, oh, ow = dy_shape
+    classes, gaps = gradient_classes(x_shape, (r, s), stride, before, dilation)
+    return [(geometry.used, _plan(n, (oh, ow), k, geometry, threads, groups=groups, run=k // groups,
+                                  x_group=k // groups, channels=c_group)) for geometry in classes], gaps
 
 
 def backward(dy: np.ndarray, weight: np.ndarray, dx: np.ndarray, *, stride: tuple[int, int], before: tuple[int, int],
              dilation: tuple[int, int], groups: int) -> None:
     """dx = gradient of conv2d to its input, for channels-last dy, dx."""
-    k, c_group, r, s = weight.shape
-    n, _, oh, ow = dy.shape
-    width = tile_for(c_group)[1] * L
-    for geometry in gradient_classes(dx, (r, s), stride, before, dilation):
-        panels = pack_backward(weight, groups, width, geometry.used)
-        _run(address(dy), (oh, ow), k, panels, None, address(dx), n, geometry, groups=groups, run=k // groups,
-             x_group=k // groups, channels=c_group)
+    channels = weight.shape[1]
+    width = tile_for(channels)[1] * L
+    classes, gaps = _backward_plan(
+        dy.shape, weight.shape, dx.shape, stride, before, dilation, groups, get_num_threads())
+    if gaps:
+        dx[...] = 0  # all of it: one sweep through memory is faster than the gaps alone
+    for used, steps in classes:
+        _run(steps, dy, pack_backward(weight, groups, width, used), _start(None, groups, channels, width), dx)
+
+
+@functools.lru_cache(512)
+def _few_plan(x_shape: tuple[int, ...], shape: tuple[int, ...], y_shape: tuple[int, ...], floor: float,
+              stride: tuple[int, int], threads: int) -> tuple[Steps, tuple[int, int]]:
+    """The steps, and the size of the padded images that they read."""
+    n, c, _, _ = x_shape
+    k, _, r, s = shape
+    _, _, oh, ow = y_shape
+    size = ((oh - 1) * stride[0] + r, (ow - 1) * stride[1] + s)
+    geometry = forward_geometry(y_shape, (r, 1), stride, (0, 0), (1, 1))
+    return _plan(n, size, c, geometry, threads, groups=1, run=s * c, x_group=0, channels=k, floor=floor), size
 
 
 def forward_few(x: np.ndarray, filters: Filters, bias: np.ndarray | None, y: np.ndarray, *, floor: float,
@@ -124,16 +174,11 @@ def forward_few(x: np.ndarray, filters: Filters, bias: np.ndarray | None, y: np.
 
     In a padded copy of x a filter row is one run of S * C floats: R long taps in place of R * S short ones.
     """
-    n, c, _, _ = x.shape
-    k, _, r, s = filters.shape
-    _, _, oh, ow = y.shape
-    size = ((oh - 1) * stride[0] + r, (ow - 1) * stride[1] + s)
-    geometry = forward_geometry(y.shape, (r, 1), stride, (0, 0), (1, 1))
+    k = filters.shape[0]
     width = tile_for(k)[1] * L
     panels = filters.packed(("rows", width), lambda weight: pack_forward(weight, 1, width, merged=True))
-    padded = padded_copy(x, size, before)
-    _run(address(padded), size, c, panels, bias, address(y), n, geometry, groups=1, run=s * c, x_group=0, channels=k,
-         floor=floor)
+    steps, size = _few_plan(x.shape, filters.shape, y.shape, floor, stride, get_num_threads())
+    _run(steps, padded_copy(x, size, before), panels, _start(bias, 1, k, width), y)
 
 
 @job(x=PTR, sn=INT, sc=INT, sh=INT, sw=INT, channels=INT, height=INT, width=INT, top=INT, left=INT, padded_height=INT,

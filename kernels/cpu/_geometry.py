@@ -12,7 +12,6 @@ a dilated dy is ever multiplied.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -55,20 +54,20 @@ def _taps_of(phase: int, length: int, kernel: int, stride: int, dilation: int, b
     return len(range(phase, length, stride)), taps, offsets
 
 
-def gradient_classes(dx: np.ndarray, kernel: tuple[int, int], stride: tuple[int, int], before: tuple[int, int],
-                     dilation: tuple[int, int]) -> Iterator[Geometry]:
-    """The convolutions of dy that fill a channels-last dx; where no tap reaches, it is set to zero here."""
-    _, c, h, w = dx.shape
+def gradient_classes(x_shape: tuple[int, ...], kernel: tuple[int, int], stride: tuple[int, int],
+                     before: tuple[int, int], dilation: tuple[int, int]) -> tuple[list[Geometry], bool]:
+    """The convolutions of dy that fill a channels-last dx, and whether they leave gaps, where no tap reaches."""
+    _, c, h, w = x_shape
     rows = [(p, *_taps_of(p, h, kernel[0], stride[0], dilation[0], before[0])) for p in range(min(stride[0], h))]
     columns = [(p, *_taps_of(p, w, kernel[1], stride[1], dilation[1], before[1])) for p in range(min(stride[1], w))]
-    if not all(taps for _, _, taps, _ in rows + columns):
-        dx[...] = 0  # all of it: one sweep through memory is faster than the gaps alone
+    classes = []
     for ph, height, tap_rows, row_offsets in rows:
         for pw, width, tap_columns, column_offsets in columns:
             if tap_rows and tap_columns:
                 used = tuple(i * kernel[1] + j for i in tap_rows for j in tap_columns)
                 out = (h * w * c, stride[0] * w * c, stride[1] * c, (ph * w + pw) * c)
-                yield Geometry((height, width), (1, 1), row_offsets, column_offsets, used, out)
+                classes.append(Geometry((height, width), (1, 1), row_offsets, column_offsets, used, out))
+    return classes, not all(taps for _, _, taps, _ in rows + columns)
 
 
 @functools.lru_cache(512)

@@ -7,10 +7,11 @@ the last channel hold zeros. Each L x L block of weights is turned in registers.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 
-from ._driver import INT, PTR, job, share
+from ._driver import INT, PTR, get_num_threads, job, share
 from ._memory import empty, workspace
 from .simd import L, fload, fstore, iload, vload, vload_n, vstore, vtranspose
 
@@ -73,27 +74,45 @@ def _backward_rows(channels: int, taps: int, used: tuple[int, ...]) -> np.ndarra
 
 def pack_forward(weight: np.ndarray, groups: int, width: int, merged: bool = False) -> np.ndarray:
     """(K, C/groups, R, S) to panels [group][block of `width` output channels][tap][input channel][width]."""
-    k, c, r, s = weight.shape
-    rows = _merged_rows(c, r, s) if merged else _forward_rows(c, r * s)
-    size = c * r * s
-    return _run(weight, groups, k // groups, width, rows, lane_pitch=size, outer=1, outer_pitch=0, inner=size,
-                outer_rows=0, panel_rows=size)
+    return _run(weight, _forward_plan(weight.shape, groups, width, merged, get_num_threads()))
 
 
 def pack_backward(weight: np.ndarray, groups: int, width: int, used: tuple[int, ...]) -> np.ndarray:
     """(K, C/groups, R, S) to panels [group][block of `width` input channels][used tap][output channel][width]."""
-    k, c, r, s = weight.shape
+    return _run(weight, _backward_plan(weight.shape, groups, width, used, get_num_threads()))
+
+
+Plan = tuple[Callable[..., None], int, int]  # a call, the floats of the panels, those of its workspace
+
+
+@functools.lru_cache(512)
+def _forward_plan(shape: tuple[int, ...], groups: int, width: int, merged: bool, threads: int) -> Plan:
+    k, c, r, s = shape
+    size = c * r * s
+    return _plan(k // groups, groups, width, threads, rows=_merged_rows(c, r, s) if merged else _forward_rows(c, r * s),
+                 group_floats=k // groups * size, lane_pitch=size, outer=1, outer_pitch=0, inner=size, outer_rows=0,
+                 panel_rows=size)
+
+
+@functools.lru_cache(512)
+def _backward_plan(shape: tuple[int, ...], groups: int, width: int, used: tuple[int, ...], threads: int) -> Plan:
+    k, c, r, s = shape
     per_group = k // groups
-    rows = _backward_rows(per_group, r * s, used)
-    return _run(weight, groups, c, width, rows, lane_pitch=r * s, outer=per_group, outer_pitch=c * r * s, inner=r * s,
-                outer_rows=1, panel_rows=len(used) * per_group)
+    return _plan(c, groups, width, threads, rows=_backward_rows(per_group, r * s, used),
+                 group_floats=per_group * c * r * s, lane_pitch=r * s, outer=per_group, outer_pitch=c * r * s,
+                 inner=r * s, outer_rows=1, panel_rows=len(used) * per_group)
 
 
-def _run(weight: np.ndarray, groups: int, lanes: int, width: int, rows: np.ndarray, **layout: int) -> np.ndarray:
+def _plan(lanes: int, groups: int, width: int, threads: int, **layout: int | np.ndarray) -> Plan:
     per_group = -(-lanes // width) * width // L
-    out = empty((groups * per_group * L * layout["panel_rows"],))
-    threads = share(out.size)
-    _pack_lanes(groups * per_group, threads=threads, w=weight, group_floats=weight.size // groups, lanes=lanes,
-                rows=rows, width=width, out=out, per_group=per_group, scratch=workspace("turn", threads * L * L),
-                **layout)
+    floats = groups * per_group * L * layout["panel_rows"]
+    threads = min(threads, share(floats))
+    run = _pack_lanes.plan(groups * per_group, threads=threads, lanes=lanes, width=width, per_group=per_group, **layout)
+    return run, floats, threads * L * L
+
+
+def _run(weight: np.ndarray, plan: Plan) -> np.ndarray:
+    run, floats, scratch = plan
+    out = empty((floats,))
+    run(w=weight, out=out, scratch=workspace("turn", scratch))
     return out

@@ -12,6 +12,8 @@ shares in their order, turns them to (K, C, R, S) and stores.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -189,20 +191,42 @@ def _patch_rows(channels: int, height: int, width: int) -> np.ndarray:
     return np.ascontiguousarray(((r * width + s) * channels + c).ravel(), np.int32)
 
 
+class Plan(NamedTuple):
+    """The call that fills the sums, what `combine` has to know of them, and the floats of the panels."""
+
+    call: Callable[..., None]
+    groups: int
+    shares: int
+    sums_size: int
+    c_pad: int
+    k_pad: int
+    x_panels: int
+    d_panels: int
+
+
 def weight_gradient(dy: np.ndarray, x: np.ndarray, dweight: np.ndarray, *, stride: tuple[int, int],
                     before: tuple[int, int], dilation: tuple[int, int], groups: int) -> None:
     """dweight of conv2d for channels-last dy, x."""
-    _, c_group, r, s = dweight.shape
-    _, _, oh, ow = dy.shape
-    if (r, s) == (1, 1):  # only the pixels that a 1x1 filter meets: a view at stride 1
+    if dweight.shape[2:] == (1, 1):  # only the pixels that a 1x1 filter meets: a view at stride 1
         x = x[:, :, -before[0] % stride[0] :: stride[0], -before[1] % stride[1] :: stride[1]]
         before, stride = tuple(-(-b // step) for b, step in zip(before, stride)), (1, 1)
-    h, w = x.shape[2:]
+    plan = _window_plan(
+        dy.shape, x.shape, x.strides, dweight.shape, stride, before, dilation, groups, get_num_threads())
+    _run(plan, dy, x, dweight)
+
+
+@functools.lru_cache(512)
+def _window_plan(dy_shape: tuple[int, ...], x_shape: tuple[int, ...], x_strides: tuple[int, ...],
+                 shape: tuple[int, ...], stride: tuple[int, int], before: tuple[int, int], dilation: tuple[int, int],
+                 groups: int, threads: int) -> Plan:
+    _, _, h, w = x_shape
+    _, c_group, r, s = shape
+    _, _, oh, ow = dy_shape
     rows = tap_ranges(h, oh, r, stride[0], dilation[0], before[0])
     columns = tap_ranges(w, ow, s, stride[1], dilation[1], before[1])
-    image, _, row, column = (pitch // 4 for pitch in x.strides)
-    _run(dy, dweight, stride, rows, columns, c_group, groups, x=x, x_image=image, x_row=row, x_column=column, h=h, w=w,
-         patch_rows=0, patch_row=0, patch_run=0)
+    image, _, row, column = (pitch // 4 for pitch in x_strides)
+    return _plan(dy_shape, stride, rows, columns, c_group, groups, threads, x_image=image, x_row=row, x_column=column,
+                 h=h, w=w, patch_rows=0, patch_row=0, patch_run=0)
 
 
 def weight_gradient_few(dy: np.ndarray, x: np.ndarray, dweight: np.ndarray, *, stride: tuple[int, int],
@@ -211,14 +235,22 @@ def weight_gradient_few(dy: np.ndarray, x: np.ndarray, dweight: np.ndarray, *, s
 
     The floats under the filter, R * S * C of them, take the place of the channels of a 1x1 filter.
     """
-    c = x.shape[1]
-    _, _, r, s = dweight.shape
-    _, _, oh, ow = dy.shape
+    plan, size = _patch_plan(dy.shape, dweight.shape, stride, get_num_threads())
+    _run(plan, dy, padded_copy(x, size, before), dweight, patches=True)
+
+
+@functools.lru_cache(512)
+def _patch_plan(dy_shape: tuple[int, ...], shape: tuple[int, ...], stride: tuple[int, int],
+                threads: int) -> tuple[Plan, tuple[int, int]]:
+    """The plan, and the size of the padded images that it reads."""
+    _, c, r, s = shape
+    _, _, oh, ow = dy_shape
     size = ((oh - 1) * stride[0] + r, (ow - 1) * stride[1] + s)
     row = size[1] * c
-    _run(dy, dweight, (1, 1), tap_ranges(oh, oh, 1, 1, 1, 0), tap_ranges(ow, ow, 1, 1, 1, 0), r * s * c, 1,
-         x=padded_copy(x, size, before), x_image=size[0] * row, x_row=stride[0] * row, x_column=stride[1] * c, h=oh,
-         w=ow, patch_rows=r, patch_row=row, patch_run=s * c)
+    plan = _plan(dy_shape, (1, 1), tap_ranges(oh, oh, 1, 1, 1, 0), tap_ranges(ow, ow, 1, 1, 1, 0), r * s * c, 1,
+                 threads, x_image=size[0] * row, x_row=stride[0] * row, x_column=stride[1] * c, h=oh, w=ow,
+                 patch_rows=r, patch_row=row, patch_run=s * c)
+    return plan, size
 
 
 def _tile(channels: int, filters: int, patches: bool) -> tuple[int, int]:
@@ -240,16 +272,15 @@ def _split(k_pad: int, lanes: int, groups: int, threads: int, rows: int) -> int:
     return k_pad // (fitting[0] if fitting else parts[-1] if parts else units)
 
 
-def _run(dy: np.ndarray, dweight: np.ndarray, stride: tuple[int, int], rows: np.ndarray, columns: np.ndarray,
-         channels: int, groups: int, *, h: int, w: int, patch_rows: int, **x: np.ndarray | int) -> None:
-    """dweight from images of h x w pixels, of which each tap uses `channels` floats a group."""
-    n, k, oh, ow = dy.shape
+def _plan(dy_shape: tuple[int, ...], stride: tuple[int, int], rows: np.ndarray, columns: np.ndarray, channels: int,
+          groups: int, threads: int, *, h: int, w: int, patch_rows: int, **x: int) -> Plan:
+    """The sums from images of h x w pixels, of which each tap uses `channels` floats a group."""
+    n, k, oh, ow = dy_shape
     r, s = len(rows), len(columns)
     k_group = k // groups
     tile = _tile(channels, k_group, bool(patch_rows))
     mr, lanes = tile[0], tile[1] * L
     c_pad, k_pad = -(-channels // mr) * mr, -(-k_group // lanes) * lanes
-    threads = get_num_threads()
     sums_size = groups * r * s * c_pad * k_pad
     split_channels = sums_size > _SUMS_PER_SHARE and groups * k_pad // lanes >= threads
     shares = 1 if split_channels else min(threads, n)
@@ -262,24 +293,37 @@ def _run(dy: np.ndarray, dweight: np.ndarray, stride: tuple[int, int], rows: np.
     x_panel, d_panel = images * x_rows * w * mr, images * band * ow * L
     x_panels, d_panels = c_pad // mr * x_panel + L, width // L * d_panel
     workers = min(threads, shares * blocks)
-    sums = workspace("wgrad sums", shares * sums_size)
-    _accumulate(
-        shares * blocks, threads=workers, kind=_KINDS[tile], mr=mr, h=h, w=w, dy=dy, dy_pixel=k, oh=oh, ow=ow, n=n,
+    call = _accumulate.plan(
+        shares * blocks, threads=workers, kind=_KINDS[tile], mr=mr, h=h, w=w, dy_pixel=k, oh=oh, ow=ow, n=n,
         shares=shares, stride_h=stride[0], stride_w=stride[1], r=r, s=s, tap_rows=rows, tap_columns=columns,
         c_group=channels, c_pad=c_pad, k_group=k_group, k_pad=k_pad, blocks=blocks, width=width, images=images,
-        band=band, x_panels=workspace("wgrad x", workers * x_panels), x_panel=x_panel, x_panels_size=x_panels,
-        d_panels=workspace("wgrad dy", workers * d_panels), d_panel=d_panel, d_panels_size=d_panels, sums=sums,
+        band=band, x_panel=x_panel, x_panels_size=x_panels, d_panel=d_panel, d_panels_size=d_panels,
         sums_size=sums_size, vectors=tile[1], patch_rows=patch_rows, **x)
-    combine(sums, shares, sums_size, dweight, groups=groups, c_pad=c_pad, k_pad=k_pad, patches=bool(patch_rows))
+    return Plan(call, groups, shares, sums_size, c_pad, k_pad, workers * x_panels, workers * d_panels)
+
+
+def _run(plan: Plan, dy: np.ndarray, x: np.ndarray, dweight: np.ndarray, patches: bool = False) -> None:
+    sums = workspace("wgrad sums", plan.shares * plan.sums_size)
+    plan.call(dy=dy, x=x, x_panels=workspace("wgrad x", plan.x_panels), d_panels=workspace("wgrad dy", plan.d_panels),
+              sums=sums)
+    combine(sums, plan.shares, plan.sums_size, dweight, groups=plan.groups, c_pad=plan.c_pad, k_pad=plan.k_pad,
+            patches=patches)
 
 
 def combine(sums: np.ndarray, shares: int, sums_size: int, dweight: np.ndarray, *, groups: int, c_pad: int, k_pad: int,
             patches: bool = False) -> None:
     """dweight = sum over shares of sums [share][group][tap][c_pad][k_pad]; patches: [share][(tap, channel)][k_pad]."""
-    k, c, r, s = dweight.shape
-    vectors = -(-(k // groups) // L)
     threads = share(dweight.size * shares)
-    _combine(groups * vectors, threads=threads, sums=sums, shares=shares, sums_size=sums_size,
-             rows=_patch_rows(c, r, s) if patches else _rows(c, r * s, c_pad), count=c * r * s,
-             group_rows=r * s * c_pad, k_group=k // groups, k_pad=k_pad, vectors=vectors,
-             dweight=dweight, scratch=workspace("turn", threads * L * L))
+    call = _combination(dweight.shape, shares, sums_size, groups, c_pad, k_pad, patches, threads)
+    call(sums=sums, dweight=dweight, scratch=workspace("turn", threads * L * L))
+
+
+@functools.lru_cache(512)
+def _combination(shape: tuple[int, ...], shares: int, sums_size: int, groups: int, c_pad: int, k_pad: int,
+                 patches: bool, threads: int) -> Callable[..., None]:
+    k, c, r, s = shape
+    vectors = -(-(k // groups) // L)
+    return _combine.plan(
+        groups * vectors, threads=threads, shares=shares, sums_size=sums_size,
+        rows=_patch_rows(c, r, s) if patches else _rows(c, r * s, c_pad), count=c * r * s, group_rows=r * s * c_pad,
+        k_group=k // groups, k_pad=k_pad, vectors=vectors)

@@ -16,6 +16,7 @@ The gradient to the input is the same convolution of dy with the filters turned 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 from numba import njit
@@ -31,7 +32,7 @@ from .simd import L, lstore, vload, vstore
 
 (_MR0, _NV0), (_MR2, _NV2) = WIDE, NARROW
 _TRANSFORM_FLOATS = 110_000  # V of a block of tiles: with M it fills a 1 MB L2, or the better part of a smaller one
-_ALL_TAPS = tuple(range(9))
+_TURNED = tuple(reversed(range(9)))  # taps
 
 
 @njit
@@ -136,10 +137,14 @@ def rows(count: int, pitch: int, tile: int) -> np.ndarray:
     return np.minimum(np.arange(count + tile), count - 1).astype(np.int32) * np.int32(pitch)
 
 
+@functools.lru_cache(512)
+def _transforms(m: int, channels: int, filters: int, width: int, threads: int) -> Callable[..., None]:
+    return _transform_filters.plan(filters // width * channels, threads=threads, m=m, channels=channels, width=width)
+
+
 def _transformed(packed: np.ndarray, m: int, channels: int, filters: int, width: int) -> np.ndarray:
     u = empty(((m + 2) ** 2 * channels * filters,))
-    _transform_filters(filters // width * channels, threads=share(u.size), m=m, packed=packed, channels=channels,
-                       width=width, u=u)
+    _transforms(m, channels, filters, width, share(u.size))(packed=packed, u=u)
     return u
 
 
@@ -147,16 +152,17 @@ def _width(filters: int) -> int:
     return _NV0 * L if filters % (_NV0 * L) == 0 else _NV2 * L
 
 
-def _run(x: np.ndarray, u: np.ndarray, bias: np.ndarray | None, y: np.ndarray, m: int, before: tuple[int, int],
-         floor: float = -np.inf) -> None:
-    n, c, h, w = x.shape
-    _, k, oh, ow = y.shape
+@functools.lru_cache(512)
+def _plan(x_shape: tuple[int, ...], y_shape: tuple[int, ...], m: int, before: tuple[int, int], floor: float,
+          threads: int) -> tuple[Callable[..., None], int, int, int]:
+    """The call for these shapes, and the floats of the three workspaces that it needs."""
+    n, c, h, w = x_shape
+    _, k, oh, ow = y_shape
     width = _width(k)
     tile = _MR0 if width == _NV0 * L else _MR2
     size = m + 2
     tiles_h, tiles_w = -(-oh // m), -(-ow // m)
     tiles = n * tiles_h * tiles_w
-    threads = get_num_threads()
     block = max(2 * tile, min(96 if m == 4 else 192, _TRANSFORM_FLOATS // (size * size * c) // tile * tile))
     block = min(block, -(-tiles // threads))
     # Output channels are taken a part at a time, so that a frequency's U and M stay in L2 beside V.
@@ -164,12 +170,19 @@ def _run(x: np.ndarray, u: np.ndarray, bias: np.ndarray | None, y: np.ndarray, m
     jobs = -(-tiles // block)
     threads = min(threads, jobs)
     v_size, products_size = size * size * (block * c + L), size * size * (block * part * width + L)
-    _tiles(jobs, threads=threads, m=m, x=x, h=h, w=w, c=c, k=k, oh=oh, ow=ow, top=before[0], left=before[1],
-           tiles=tiles, tiles_h=tiles_h, tiles_w=tiles_w, block=block, u=u, bias=bias, width=width, part=part, y=y,
-           v=workspace("winograd V", threads * v_size), v_size=v_size,
-           products=workspace("winograd M", threads * products_size), products_size=products_size,
-           tables=workspace("winograd tables", threads * 2048), v_rows=rows(block, c, tile),
-           product_rows=rows(block, part * width, tile), zeros=zeros(max(c, k, 2 * L)), floor=floor)
+    run = _tiles.plan(
+        jobs, threads=threads, m=m, h=h, w=w, c=c, k=k, oh=oh, ow=ow, top=before[0], left=before[1], tiles=tiles,
+        tiles_h=tiles_h, tiles_w=tiles_w, block=block, width=width, part=part, v_size=v_size,
+        products_size=products_size, v_rows=rows(block, c, tile), product_rows=rows(block, part * width, tile),
+        zeros=zeros(max(c, k, 2 * L)), floor=floor)
+    return run, threads * v_size, threads * products_size, threads * 2048
+
+
+def _run(x: np.ndarray, u: np.ndarray, bias: np.ndarray | None, y: np.ndarray, m: int, before: tuple[int, int],
+         floor: float = -np.inf) -> None:
+    run, v, products, tables = _plan(x.shape, y.shape, m, before, floor, get_num_threads())
+    run(x=x, u=u, bias=bias, y=y, v=workspace("winograd V", v), products=workspace("winograd M", products),
+        tables=workspace("winograd tables", tables))
 
 
 def forward(x: np.ndarray, filters: Filters, bias: np.ndarray | None, y: np.ndarray, *, m: int, floor: float,
@@ -186,5 +199,5 @@ def forward(x: np.ndarray, filters: Filters, bias: np.ndarray | None, y: np.ndar
 def backward(dy: np.ndarray, weight: np.ndarray, dx: np.ndarray, *, m: int, before: tuple[int, int]) -> None:
     """dx = gradient of conv2d to its input for channels-last dy, dx."""
     k, c, _, _ = weight.shape
-    turned = pack_backward(np.ascontiguousarray(weight[:, :, ::-1, ::-1]), 1, _width(c), _ALL_TAPS)
+    turned = pack_backward(weight, 1, _width(c), _TURNED)
     _run(dy, _transformed(turned, m, k, c, _width(c)), None, dx, m, (2 - before[0], 2 - before[1]))

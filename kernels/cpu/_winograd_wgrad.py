@@ -9,6 +9,9 @@ their order.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 
 from ._driver import INT, PTR, get_num_threads, job
@@ -74,24 +77,31 @@ def _accumulate(first, last, thread, a):
                 sandwich(2, GT, 0, du + 4 * i, 4 * u_pitch, u_pitch, sums + 4 * i, 3 * u_pitch, u_pitch, None)
 
 
-def weight_gradient(dy: np.ndarray, x: np.ndarray, dweight: np.ndarray, *, m: int, before: tuple[int, int]) -> None:
-    """dweight of conv2d for channels-last dy, x."""
-    n, c, h, w = x.shape
-    _, k, oh, ow = dy.shape
+@functools.lru_cache(512)
+def _plan(x_shape: tuple[int, ...], dy_shape: tuple[int, ...], m: int, before: tuple[int, int],
+          threads: int) -> tuple[Callable[..., None], int, int, int, int]:
+    """The call for these shapes, the shares, and the floats of V, D and dU that each of them needs."""
+    n, c, h, w = x_shape
+    _, k, oh, ow = dy_shape
     size = m + 2
     tiles_h, tiles_w = -(-oh // m), -(-ow // m)
     tiles = n * tiles_h * tiles_w
-    shares = min(get_num_threads(), tiles)
+    shares = min(threads, tiles)
     block = max(48, min(128, _TRANSFORM_FLOATS // (size * size * (c + k)) // 8 * 8))
     block = min(block, -(-tiles // shares))
     vectors = next(v for v in (_NV1, _NV0, _NV2) if k % (v * L) == 0)
-    v_size, d_size = size * size * (block * c + L), size * size * (block * k + L)
-    du_size, sums_size = size * size * c * k, 9 * c * k
-    sums = workspace("wgrad sums", shares * sums_size)
-    _accumulate(shares, m=m, x=x, h=h, w=w, c=c, dy=dy, oh=oh, ow=ow, k=k, top=before[0], left=before[1], tiles=tiles,
-                tiles_h=tiles_h, tiles_w=tiles_w, shares=shares, block=block, vectors=vectors,
-                v=workspace("winograd V", shares * v_size), v_size=v_size,
-                d=workspace("winograd D", shares * d_size), d_size=d_size,
-                du=workspace("winograd dU", shares * du_size), du_size=du_size, sums=sums, sums_size=sums_size,
-                tables=workspace("winograd tables", shares * 128), zeros=zeros(max(c, k, 2 * L)))
-    combine(sums, shares, sums_size, dweight, groups=1, c_pad=c, k_pad=k)
+    v_size, d_size, du_size = size * size * (block * c + L), size * size * (block * k + L), size * size * c * k
+    run = _accumulate.plan(
+        shares, threads=shares, m=m, h=h, w=w, c=c, oh=oh, ow=ow, k=k, top=before[0], left=before[1], tiles=tiles,
+        tiles_h=tiles_h, tiles_w=tiles_w, shares=shares, block=block, vectors=vectors, v_size=v_size, d_size=d_size,
+        du_size=du_size, sums_size=9 * c * k, zeros=zeros(max(c, k, 2 * L)))
+    return run, shares, v_size, d_size, du_size
+
+
+def weight_gradient(dy: np.ndarray, x: np.ndarray, dweight: np.ndarray, *, m: int, before: tuple[int, int]) -> None:
+    """dweight of conv2d for channels-last dy, x."""
+    run, shares, v_size, d_size, du_size = _plan(x.shape, dy.shape, m, before, get_num_threads())
+    sums = workspace("wgrad sums", shares * dweight.size)
+    run(x=x, dy=dy, v=workspace("winograd V", shares * v_size), d=workspace("winograd D", shares * d_size),
+        du=workspace("winograd dU", shares * du_size), sums=sums, tables=workspace("winograd tables", shares * 128))
+    combine(sums, shares, dweight.size, dweight, groups=1, c_pad=x.shape[1], k_pad=dy.shape[1])

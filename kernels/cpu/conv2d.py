@@ -20,6 +20,8 @@ start from the bias, and ReLU is a floor under what is stored.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from ..shapes import conv_output_size
@@ -36,6 +38,16 @@ Padding = tuple[int | tuple[int, int], int | tuple[int, int]]
 _FEW = 8  # input channels below which a filter row is merged into one run
 
 
+@functools.lru_cache(512)
+def _y_shape(
+    x_shape: tuple[int, ...], shape: tuple[int, ...], stride: tuple[int, int], padding: Padding,
+    dilation: tuple[int, int]
+) -> tuple[int, ...]:
+    sizes = zip(x_shape[2:], shape[2:], stride, padding, dilation)
+    return (x_shape[0], shape[0], *(conv_output_size(*axis) for axis in sizes))
+
+
+@functools.lru_cache(512)
 def _before(padding: Padding) -> tuple[int, int]:
     """Padding above and to the left; what lies below and to the right follows from the output's size."""
     return tuple(p if isinstance(p, int) else p[0] for p in padding)
@@ -77,10 +89,9 @@ def conv2d(
 
     `keep_packed` (for inference) keeps the packed form of the weight until weight or scale change.
     """
-    n, c, h, w = x.shape
+    c = x.shape[1]
     k, c_group, r, s = weight.shape
-    oh, ow = (conv_output_size(*v) for v in zip((h, w), (r, s), stride, padding, dilation))
-    y = empty_image(n, k, oh, ow)
+    y = empty_image(*_y_shape(x.shape, weight.shape, stride, padding, dilation))
     filters, before = Filters(contiguous(weight), scale, keep_packed), _before(padding)
     floor = 0.0 if activation == "relu" else -np.inf
     if y.size == 0:
