@@ -12,7 +12,9 @@ from .mixing import CutMix, MixUp
 from .mnist import fashion_mnist, mnist
 from .photometry import ColorJitter, Cutout, GaussianBlur, GaussianNoise, PCAColorJitter
 from .registry import load, names
+from .statistics import channel_statistics, mean_image
 from .transforms import Compose, Normalize
+from .whitening import PCAWhitening, ZCAWhitening
 
 __all__ = [
     "ArrayDataset",
@@ -32,15 +34,19 @@ __all__ = [
     "Mixing",
     "Normalize",
     "PCAColorJitter",
+    "PCAWhitening",
     "RandomAffine",
     "RandomCrop",
     "RandomHorizontalFlip",
     "RandomVerticalFlip",
+    "ZCAWhitening",
+    "channel_statistics",
     "cifar10",
     "cifar100",
     "digits",
     "fashion_mnist",
     "load",
+    "mean_image",
     "mnist",
     "names",
 ]

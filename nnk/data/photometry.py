@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from nnk import backend
 from nnk.nn.arguments import Pair, integer, pair
 
 from .augment import Augmentation, Draws, interval, probability
+from .statistics import Moments, batches_of, pixels, principal_axes
 
 LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue, ITU-R BT.601
 
@@ -53,7 +55,7 @@ class PCAColorJitter(Augmentation):
     deviation is near 1.)
 
     Args:
-        directions: (C, C), a principal direction in each row, from `PCA` over pixels.
+        directions: (C, C), a principal direction in each row; `fit` finds them.
         deviations: (C,), the standard deviation along each.
         std: how far to go.
 
@@ -73,6 +75,15 @@ class PCAColorJitter(Augmentation):
                 "expected (C, C) and (C,)"
             )
         self.std = interval(std, "std", least=0.0)[0]
+
+    @classmethod
+    def fit(cls, images: Any, std: float = 0.1) -> PCAColorJitter:
+        """Take directions and deviations from images: an array, a data set, a `DataLoader`."""
+        moments = Moments(covariance=True)
+        for batch in batches_of(images):
+            moments.add(pixels(batch))
+        variances, directions = principal_axes(moments)
+        return cls(directions, np.sqrt(variances), std)
 
     def __call__(self, images: np.ndarray, draws: Draws) -> np.ndarray:
         """Shift the colours of the images (N, C, H, W)."""

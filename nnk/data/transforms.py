@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
+
+from .statistics import channel_statistics
 
 
 class Compose:
@@ -46,15 +49,12 @@ class Normalize:
             raise ValueError(f"mean is {mean} and std {std}, expected finite numbers and a positive std")
 
     @classmethod
-    def fit(cls, images: np.ndarray) -> Normalize:
-        """Take mean and standard deviation of each channel over (N, C, H, W) ``images``, in float64.
+    def fit(cls, images: Any) -> Normalize:
+        """Take mean and standard deviation of each channel over images: an array, a data set, a `DataLoader`.
 
         A channel that is constant gets std 1, so that it becomes zero.
         """
-        if images.ndim != 4 or not images.size:
-            raise ValueError(f"images have shape {images.shape}, expected (N, C, H, W) and not empty")
-        mean = images.mean(axis=(0, 2, 3), dtype=np.float64)
-        std = images.std(axis=(0, 2, 3), dtype=np.float64)
+        mean, std = channel_statistics(images)
         return cls(mean, np.where(std > 0, std, 1.0))
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
