@@ -16,14 +16,17 @@ from nnk.nn.activation import (
     Softplus,
     Tanh,
 )
+from nnk.nn.batchinstancenorm import BatchInstanceNorm2d
 from nnk.nn.batchnorm import BatchNorm1d, BatchNorm2d
 from nnk.nn.container import Concat, Flatten, Identity, ModuleList, Residual, Sequential
 from nnk.nn.conv import Conv2d
 from nnk.nn.dropout import Dropout
 from nnk.nn.inspect import first_nonfinite
+from nnk.nn.instancenorm import InstanceNorm2d
 from nnk.nn.linear import Linear
 from nnk.nn.loss import CrossEntropyLoss
 from nnk.nn.module import Module
+from nnk.nn.normalization import GroupNorm, LayerNorm
 from nnk.nn.parameter import Parameter
 from nnk.nn.pending import watch
 from nnk.nn.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
@@ -34,6 +37,7 @@ __all__ = [
     "SELU",
     "AdaptiveAvgPool2d",
     "AvgPool2d",
+    "BatchInstanceNorm2d",
     "BatchNorm1d",
     "BatchNorm2d",
     "Concat",
@@ -41,9 +45,12 @@ __all__ = [
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
+    "GroupNorm",
     "Hardsigmoid",
     "Hardswish",
     "Identity",
+    "InstanceNorm2d",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "MaxPool2d",

@@ -8,60 +8,16 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nnk import backend
-from nnk.nn import arguments, init
-from nnk.nn.module import Module
-from nnk.nn.parameter import Parameter
+from nnk.nn.normbase import RunningNorm
 
 __all__ = ["BatchNorm1d", "BatchNorm2d"]
 
 
-class _BatchNorm(Module):
+class _BatchNorm(RunningNorm):
     """Batch normalisation over all axes but the channels, axis 1; `BatchNorm2d` says what it computes."""
 
     fuses_as: ClassVar = "norm"
     _shapes: ClassVar[dict[int, str]]  # what inputs are taken, by their number of axes
-
-    def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-05,
-        momentum: float | None = 0.1,
-        affine: bool = True,
-        track_running_stats: bool = True,
-        device: str | None = None,
-        dtype: Any = None,
-        *,
-        bias: bool = True,
-    ):
-        self.num_features = arguments.integer(num_features, "num_features", 1)
-        self.eps = eps
-        self.momentum = momentum
-        self.affine = affine
-        self.track_running_stats = track_running_stats
-
-        def vector(value: float) -> Any:
-            return init.full((num_features,), value, device, dtype)
-
-        self.weight = Parameter(vector(1.0)) if affine else None
-        self.bias = Parameter(vector(0.0)) if affine and bias else None
-        self.register_buffer("running_mean", vector(0.0) if track_running_stats else None)
-        self.register_buffer("running_var", vector(1.0) if track_running_stats else None)
-        self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if track_running_stats else None)
-
-    def reset_running_stats(self) -> None:
-        """Set the running mean to 0, the running variance to 1 and the count of batches to 0."""
-        if self.running_mean is not None:
-            self.running_mean[...] = 0
-            self.running_var[...] = 1
-            self.num_batches_tracked[...] = 0
-
-    def reset_parameters(self) -> None:
-        """Reset the running statistics, and set the weight to 1 and the bias to 0."""
-        self.reset_running_stats()
-        if self.weight is not None:
-            init.ones_(self.weight)
-        if self.bias is not None:
-            init.zeros_(self.bias)
 
     def _check(self, x: Any) -> None:
         if x.ndim not in self._shapes or x.shape[1] != self.num_features:
@@ -84,7 +40,7 @@ class _BatchNorm(Module):
         """Return `x` normalised. `tail` is explained in `nnk.nn.fusion`."""
         x = backend.as_array(x)
         self._check(x)
-        vectors = [None if p is None else p.data for p in (self.weight, self.bias)]
+        vectors = self._arrays()
         kernels = backend.of(x, *vectors, self.running_mean, self.running_var)
         by_batch = self.training or self.running_mean is None
         if by_batch:
@@ -147,19 +103,9 @@ class _BatchNorm(Module):
         else:
             dx, dweight, dbias, dresidual = fused(dy, x, weight)
             tail(dresidual.reshape(shape) if len(shape) == 3 and dresidual is not None else dresidual)
-        if self.weight is not None and self.weight.requires_grad:
-            self.weight.accumulate(dweight)
-        if self.bias is not None and self.bias.requires_grad:
-            self.bias.accumulate(dbias)
+        self._accumulate(dweight, dbias)
         if input_grad:
             return dx.reshape(shape) if len(shape) == 3 else dx
-
-    def extra_repr(self) -> str:
-        """Return the arguments that `repr` shows."""
-        return (
-            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
-        )
 
 
 def _as_images(x: Any) -> Any:

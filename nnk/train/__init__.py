@@ -5,6 +5,7 @@ from .checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from .files import new_run_dir
 from .metrics import accuracy
 from .progress import Progress
+from .recompute_bn import recompute_bn
 from .resume import read_run
 from .trainer import Interrupted, NonFiniteError, Trainer
 
@@ -22,5 +23,6 @@ __all__ = [
     "new_run_dir",
     "read_checkpoint",
     "read_run",
+    "recompute_bn",
     "write_checkpoint",
 ]

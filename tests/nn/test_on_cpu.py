@@ -37,6 +37,14 @@ MODULES = [
     (nn.BatchNorm2d(3, affine=False).eval(), (2, 3, 4, 5)),
     (nn.BatchNorm1d(3, bias=False), (6, 3)),
     (nn.BatchNorm1d(3), (4, 3, 5)),
+    (nn.GroupNorm(2, 6), (2, 6, 4, 5)),
+    (nn.GroupNorm(3, 6, affine=False), (4, 6)),
+    (nn.LayerNorm(6), (3, 5, 6)),
+    (nn.LayerNorm((3, 4, 5), bias=False), (2, 3, 4, 5)),
+    (nn.InstanceNorm2d(3), (3, 4, 5)),
+    (nn.InstanceNorm2d(3, affine=True, track_running_stats=True), (2, 3, 4, 5)),
+    (nn.InstanceNorm2d(3, track_running_stats=True).eval(), (2, 3, 4, 5)),
+    (nn.BatchInstanceNorm2d(3), (2, 3, 4, 5)),
     (nn.Linear(3, 4), (5, 3)),
     (nn.Linear(3, 4, bias=False), (2, 5, 3)),
     (nn.Residual(nn.Conv2d(3, 3, 1)), (2, 3, 4, 5)),
@@ -92,7 +100,7 @@ def test_images_leave_in_channels_last_memory(module, shape):
 
 @pytest.mark.parametrize(("module", "shape"), [m for m in MODULES if len(m[1]) > 1], ids=repr)
 def test_an_empty_batch(module, shape):
-    if len(shape) == 3 and isinstance(module, nn.Conv2d):
+    if len(shape) == 3 and isinstance(module, (nn.Conv2d, nn.InstanceNorm2d)):
         pytest.skip("one image has no batch")
     module = copy.deepcopy(module)
     y = module(np.zeros((0, *shape[1:]), np.float32))
