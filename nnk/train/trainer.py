@@ -15,7 +15,7 @@ import numpy as np
 import nnk
 from nnk import backend, nn, optim, random
 from nnk.data import ArrayDataset, DataLoader
-from nnk.nn.arguments import integer
+from nnk.nn.arguments import integer, only
 
 from . import files
 from .callbacks import Callback, Checkpoint, Curves, HistoryFile
@@ -50,7 +50,8 @@ class Trainer:
         loss: a loss module; None is ``CrossEntropyLoss()``.
         scheduler: a learning-rate schedule for ``optimizer``.
         scheduler_interval: "step" or "epoch", when ``scheduler.step()`` is called; None is "step" for OneCycleLR
-            and CyclicLR, which count in batches, and "epoch" for the others.
+            and CyclicLR, which count in batches, and "epoch" for the others. ReduceLROnPlateau hears the loss of each
+            epoch: that over the validation data where there is any.
         metrics: functions ``(output, target) -> mean over the batch`` by name, reported beside the loss; None is
             ``{"accuracy": accuracy}`` with CrossEntropyLoss and nothing with another loss.
         batch_size: batch size for data given as arrays or as an `ArrayDataset`.
@@ -61,7 +62,7 @@ class Trainer:
             run continues only with an equal config.
 
     Raises:
-        ValueError: an unknown ``scheduler_interval``.
+        ValueError: an unknown ``scheduler_interval``, or "step" with ReduceLROnPlateau.
     """
 
     def __init__(
@@ -81,6 +82,8 @@ class Trainer:
     ):
         if scheduler_interval not in (None, "step", "epoch"):
             raise ValueError(f"scheduler_interval is {scheduler_interval!r}, expected 'step', 'epoch' or None")
+        if isinstance(scheduler, optim.lr_scheduler.ReduceLROnPlateau):
+            only(scheduler_interval, "scheduler_interval with ReduceLROnPlateau", None, "epoch")
         if scheduler_interval is None:
             scheduler_interval = "step" if type(scheduler).__name__ in ("OneCycleLR", "CyclicLR") else "epoch"
         self.model = model
@@ -239,7 +242,9 @@ class Trainer:
         row = {"epoch": self.epoch + 1, "lr": self.lr, **self.means.means()}
         if val is not None:
             row |= {f"val_{name}": value for name, value in self.evaluate(val).items()}
-        if self.scheduler is not None and self.scheduler_interval == "epoch":
+        if isinstance(self.scheduler, optim.lr_scheduler.ReduceLROnPlateau):
+            self.scheduler.step(row.get("val_loss", row["loss"]))
+        elif self.scheduler is not None and self.scheduler_interval == "epoch":
             self.scheduler.step()
         self.history.append(row)
         self.epoch, self.batch, self.means = self.epoch + 1, 0, Means()
