@@ -275,6 +275,16 @@ def mish_backward(dy, x):
     return aten.mish_backward(dy, x)
 
 
+def prelu(x, weight):
+    return F.prelu(x, weight)
+
+
+def prelu_backward(dy, x, weight):
+    slopes = weight.reshape(-1, *[1] * (x.ndim - 2))
+    dx, terms = aten._prelu_kernel_backward(dy, x, slopes)
+    return dx, terms.sum_to_size(slopes.shape)
+
+
 def add(a, b):
     return a + b
 

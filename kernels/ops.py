@@ -98,6 +98,7 @@ OPS = (
     Op("silu", "gated", ("silu", "silu_backward")),
     Op("swish", "gated", ("swish", "swish_backward")),
     Op("mish", "gated", ("mish", "mish_backward")),
+    Op("prelu", "prelu", ("prelu", "prelu_backward")),
     Op("add", "elementwise", ("add",)),
     Op("cross_entropy", "cross_entropy", ("cross_entropy", "cross_entropy_backward")),
     Op("dropout", "dropout", ("dropout",)),

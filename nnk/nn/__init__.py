@@ -30,6 +30,7 @@ from nnk.nn.normalization import GroupNorm, LayerNorm
 from nnk.nn.parameter import Parameter
 from nnk.nn.pending import watch
 from nnk.nn.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from nnk.nn.prelu import PReLU, Swish
 
 __all__ = [
     "ELU",
@@ -57,6 +58,7 @@ __all__ = [
     "Mish",
     "Module",
     "ModuleList",
+    "PReLU",
     "Parameter",
     "ReLU",
     "ReLU6",
@@ -65,6 +67,7 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "Softplus",
+    "Swish",
     "Tanh",
     "first_nonfinite",
     "init",

@@ -132,6 +132,11 @@ def swish(*, x, beta, dy):
     return gradients(leaves["x"] * torch.sigmoid(leaves["beta"][0] * leaves["x"]), dy, **leaves)
 
 
+def prelu(*, x, weight, dy):
+    leaves = {"x": leaf(x), "weight": leaf(weight)}
+    return gradients(F.prelu(leaves["x"], leaves["weight"]), dy, **leaves)
+
+
 def add(*, a, b, dy):
     leaves = {"a": leaf(a), "b": leaf(b)}
     return gradients(leaves["a"] + leaves["b"], dy, **leaves)
