@@ -125,7 +125,8 @@ def forward(x: np.ndarray, filters: Filters, bias: np.ndarray | None, y: np.ndar
     """
     channels = filters.shape[0] // groups
     width = tile_for(channels)[1] * L
-    panels = filters.packed(("panels", groups, width), lambda weight: pack_forward(weight, groups, width))
+    panels = filters.packed(
+        ("panels", groups, width), lambda weight: pack_forward(weight, groups, width, keep=filters.keep))
     steps = _forward_plan(
         x.shape, filters.shape, y.shape, floor, stride, before, dilation, groups, get_num_threads())
     _run(steps, x, panels, _start(bias, groups, channels, width), y)
@@ -176,7 +177,7 @@ def forward_few(x: np.ndarray, filters: Filters, bias: np.ndarray | None, y: np.
     """
     k = filters.shape[0]
     width = tile_for(k)[1] * L
-    panels = filters.packed(("rows", width), lambda weight: pack_forward(weight, 1, width, merged=True))
+    panels = filters.packed(("rows", width), lambda weight: pack_forward(weight, 1, width, True, filters.keep))
     steps, size = _few_plan(x.shape, filters.shape, y.shape, floor, stride, get_num_threads())
     _run(steps, padded_copy(x, size, before), panels, _start(bias, 1, k, width), y)
 

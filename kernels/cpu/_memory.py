@@ -9,6 +9,7 @@ collects the garbage. No block is reused while anybody can see it.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import math
 import threading
@@ -22,21 +23,23 @@ from ._kept import forget
 ALIGNMENT = 64
 CAP = 1 << 30  # bytes on the free lists above which they are emptied before the system is asked for more
 
-_free: dict[int, deque] = {}
+_free: dict[int, deque] = {}  # blocks by size
 _scratch = threading.local()
 _poison: float | None = None
 
 
-class _Owner:
-    """Keeps a block alive for the arrays that view it, and hands it back when the last of them is gone."""
+@functools.cache
+def _lease(size: int) -> type:
+    """The type of what arrays take their memory from: it keeps the block, and returns it when the last of them is gone.
 
-    __slots__ = ("__array_interface__", "_block", "_home")
+    A ctypes array is the quickest thing in Python to own a buffer and still know when it dies.
+    """
+    class Lease(ctypes.c_char * size):
+        home = _free.setdefault(size, deque())
 
-    def __init__(self, block: np.ndarray, home: deque, interface: dict):
-        self._block, self._home, self.__array_interface__ = block, home, interface
-
-    def __del__(self):
-        self._home.append(self._block)
+        def __del__(self):
+            self.home.append(self.block)
+    return Lease
 
 
 def _size_class(nbytes: int) -> int:
@@ -48,44 +51,42 @@ def _size_class(nbytes: int) -> int:
 
 
 @functools.lru_cache(4096)
-def _home(nbytes: int) -> deque:
-    """Where free blocks of that size class are."""
-    return _free.setdefault(_size_class(nbytes), deque())
+def _fitting(nbytes: int) -> type:
+    return _lease(_size_class(nbytes))
 
 
-def _block(nbytes: int) -> tuple[np.ndarray, deque]:
-    """A block of at least so many bytes, and where it goes when it is free again."""
-    home = _home(nbytes)
+def _block(nbytes: int) -> tuple[np.ndarray, type]:
+    """A block of at least so many bytes, and the type of its leases."""
+    lease = _fitting(nbytes)
     try:
-        return home.pop(), home
+        return lease.home.pop(), lease
     except IndexError:
-        return _larger_block(nbytes) or _new_block(nbytes)
+        return _larger_block(nbytes) or (_new_block(nbytes), lease)
 
 
-def _larger_block(nbytes: int) -> tuple[np.ndarray, deque] | None:
+def _larger_block(nbytes: int) -> tuple[np.ndarray, type] | None:
     """A free block of up to twice the size: where batches change in size, larger ones lie idle."""
     wanted = size = _size_class(nbytes)
     while size <= 2 * wanted:
         home = _free.get(size)
         if home:
             try:
-                return home.pop(), home
+                return home.pop(), _lease(size)
             except IndexError:  # another thread was quicker
                 pass
         size += 1 << size.bit_length() - 4
     return None
 
 
-def _new_block(nbytes: int) -> tuple[np.ndarray, deque]:
+def _new_block(nbytes: int) -> np.ndarray:
     if sum(size * len(free) for size, free in list(_free.items())) > CAP:
         empty_cache()
     size = _size_class(nbytes)
     raw = np.empty(size + ALIGNMENT, np.uint8)
     skip = -raw.__array_interface__["data"][0] % ALIGNMENT
-    return raw[skip:skip + size], _home(nbytes)
+    return raw[skip:skip + size]
 
 
-_TYPES = {np.dtype(t): np.dtype(t).str for t in (np.float32, np.int32, np.int64, np.uint8)}
 _FLOAT = np.dtype(np.float32)
 
 
@@ -94,9 +95,10 @@ def empty(shape: tuple[int, ...], dtype: np.dtype = _FLOAT, strides: tuple[int, 
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes == 0:
         return np.empty(shape, dtype)
-    block, home = _block(nbytes)
-    array = np.asarray(_Owner(block, home, {
-        "shape": shape, "typestr": _TYPES[dtype], "data": (address(block), False), "strides": strides, "version": 3}))
+    block, lease = _block(nbytes)
+    memory = lease.from_address(address(block))
+    memory.block = block
+    array = np.ndarray(shape, dtype, memory, 0, strides)
     if _poison is not None:
         array.fill(_poison if dtype.kind == "f" else 85)
     return array

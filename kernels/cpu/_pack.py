@@ -72,14 +72,20 @@ def _backward_rows(channels: int, taps: int, used: tuple[int, ...]) -> np.ndarra
     return rows
 
 
-def pack_forward(weight: np.ndarray, groups: int, width: int, merged: bool = False) -> np.ndarray:
-    """(K, C/groups, R, S) to panels [group][block of `width` output channels][tap][input channel][width]."""
-    return _run(weight, _forward_plan(weight.shape, groups, width, merged, get_num_threads()))
+def pack_forward(weight: np.ndarray, groups: int, width: int, merged: bool = False, keep: bool = False) -> np.ndarray:
+    """(K, C/groups, R, S) to panels [group][block of `width` output channels][tap][input channel][width].
+
+    They lie in a workspace, until the next weights are packed, or with `keep` in an array of their own.
+    """
+    return _run(weight, _forward_plan(weight.shape, groups, width, merged, get_num_threads()), keep)
 
 
 def pack_backward(weight: np.ndarray, groups: int, width: int, used: tuple[int, ...]) -> np.ndarray:
-    """(K, C/groups, R, S) to panels [group][block of `width` input channels][used tap][output channel][width]."""
-    return _run(weight, _backward_plan(weight.shape, groups, width, used, get_num_threads()))
+    """(K, C/groups, R, S) to panels [group][block of `width` input channels][used tap][output channel][width].
+
+    They lie in a workspace, until the next weights are packed.
+    """
+    return _run(weight, _backward_plan(weight.shape, groups, width, used, get_num_threads()), keep=False)
 
 
 Plan = tuple[Callable[..., None], int, int]  # a call, the floats of the panels, those of its workspace
@@ -111,8 +117,8 @@ def _plan(lanes: int, groups: int, width: int, threads: int, **layout: int | np.
     return run, floats, threads * L * L
 
 
-def _run(weight: np.ndarray, plan: Plan) -> np.ndarray:
+def _run(weight: np.ndarray, plan: Plan, keep: bool) -> np.ndarray:
     run, floats, scratch = plan
-    out = empty((floats,))
+    out = empty((floats,)) if keep else workspace("panels", floats)
     run(w=weight, out=out, scratch=workspace("turn", scratch))
     return out

@@ -142,9 +142,10 @@ def _transforms(m: int, channels: int, filters: int, width: int, threads: int) -
     return _transform_filters.plan(filters // width * channels, threads=threads, m=m, channels=channels, width=width)
 
 
-def _transformed(packed: np.ndarray, m: int, channels: int, filters: int, width: int) -> np.ndarray:
-    u = empty(((m + 2) ** 2 * channels * filters,))
-    _transforms(m, channels, filters, width, share(u.size))(packed=packed, u=u)
+def _transformed(packed: np.ndarray, m: int, channels: int, filters: int, width: int, keep: bool) -> np.ndarray:
+    floats = (m + 2) ** 2 * channels * filters
+    u = empty((floats,)) if keep else workspace("winograd U", floats)
+    _transforms(m, channels, filters, width, share(floats))(packed=packed, u=u)
     return u
 
 
@@ -191,7 +192,7 @@ def forward(x: np.ndarray, filters: Filters, bias: np.ndarray | None, y: np.ndar
     k, c, _, _ = filters.shape
 
     def build(weight: np.ndarray) -> np.ndarray:
-        return _transformed(pack_forward(weight, 1, _width(k)), m, c, k, _width(k))
+        return _transformed(pack_forward(weight, 1, _width(k)), m, c, k, _width(k), filters.keep)
     bias = None if bias is None else np.ascontiguousarray(bias)
     _run(x, filters.packed(("winograd", m), build), bias, y, m, before, floor)
 
@@ -200,4 +201,4 @@ def backward(dy: np.ndarray, weight: np.ndarray, dx: np.ndarray, *, m: int, befo
     """dx = gradient of conv2d to its input for channels-last dy, dx."""
     k, c, _, _ = weight.shape
     turned = pack_backward(weight, 1, _width(c), _TURNED)
-    _run(dy, _transformed(turned, m, k, c, _width(c)), None, dx, m, (2 - before[0], 2 - before[1]))
+    _run(dy, _transformed(turned, m, k, c, _width(c), keep=False), None, dx, m, (2 - before[0], 2 - before[1]))

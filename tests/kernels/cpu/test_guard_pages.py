@@ -11,7 +11,6 @@ import mmap
 import os
 import subprocess
 import sys
-from collections import deque
 
 import numpy as np
 import pytest
@@ -49,7 +48,7 @@ def fence_inputs(value, side):
 
 def run_fenced(op, side):
     """Every case of the op, in both layouts that its kernels take without a copy."""
-    _memory._block = lambda nbytes: (fenced(nbytes, side), deque())
+    _memory._block = lambda nbytes: (fenced(nbytes, side), ctypes.c_char * nbytes)
     _memory.poison(np.nan)
     for case in op.suite.cases:
         for layout in ("native", "contiguous"):
