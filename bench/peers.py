@@ -374,6 +374,11 @@ def clipped(xs, *, scale=1.0, clip_value=0.0):
     return tuple(ys)
 
 
+def max_norm(params, *, limit):
+    for x in params:
+        x.renorm_(2, 0, limit)
+
+
 # ---------------------------------------------------------------- optimisers: PyTorch's fused kernels where it has them
 def sgd(params, grads, buffers, *, first, dampening=0.0, weight_decay=0.0, nesterov=False, maximize=False, **rates):
     options = {"dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov, "maximize": maximize}

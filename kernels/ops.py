@@ -111,6 +111,7 @@ OPS = (
     Op("mix", "mix", ("mix",), differentiable=False),
     Op("total_norm", "clip", ("total_norm",), differentiable=False),
     Op("clipped", "clip", ("clipped",), differentiable=False),
+    Op("max_norm", "max_norm", ("max_norm",), mutates={"max_norm": ("params",)}),
     Op("sgd", "sgd", ("sgd",), mutates={"sgd": ("params", "buffers")}),
     Op("adam", "adam", ("adam",), mutates={"adam": ("params", "exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs")}),
     Op("adamw", "adam", ("adamw",), mutates={"adamw": ("params", "exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs")}),

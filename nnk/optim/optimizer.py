@@ -11,6 +11,7 @@ import numpy as np
 from nnk import backend
 from nnk.nn.parameter import Parameter
 from nnk.nn.utils import clip_scale, get_total_norm
+from nnk.optim.regularization import perturb
 
 __all__ = ["Optimizer"]
 
@@ -23,7 +24,8 @@ class Optimizer:
     changing an option there counts from the next step. `state` maps a parameter to what its updates remember.
 
     Any group may also hold ``"l1"``, the factor of an L1 penalty: l1 * sign(p), the gradient of l1 * Σ|p|, is added to
-    the gradient in the pass of the update. The L2 penalty, weight_decay / 2 * Σp², is the option `weight_decay`.
+    the gradient in the pass of the update. The L2 penalty, weight_decay / 2 * Σp², is the option `weight_decay`. And
+    ``"noise"``: the standard deviation of Gaussian noise, added to the parameters after each update.
 
     A subclass defines `_check`, which raises ValueError on options out of range, and `_update`, which updates the
     parameters of one group that have a gradient, in one kernel call where their states allow; `first` are the options
@@ -74,8 +76,7 @@ class Optimizer:
 
     def _check_all(self, group: dict[str, Any]) -> None:
         self._check(group)
-        if "l1" in group:
-            at_least_zero(group, "l1")
+        at_least_zero(group, *{"l1", "noise"} & group.keys())
 
     def add_param_group(self, param_group: Mapping[str, Any]) -> None:
         """Train more parameters: a dict with the key "params" and the options that differ from the defaults."""
@@ -118,8 +119,9 @@ class Optimizer:
 
         `clip_norm` and `clip_value` clip the gradients as `nnk.nn.utils.clip_grad_norm_(params, clip_norm)` and
         `clip_grad_value_(params, clip_value)` would, in the pass of the update: `.grad` stays as it is. A parameter's
-        `constraint` is applied after its update. Raises ValueError on a negative clip_norm, a clip_value that is not
-        above 0, and on both.
+        `constraint` is applied after its update and the noise.
+
+        Raises ValueError on a negative clip_norm, a clip_value that is not above 0, and on both.
         """
         loss = None if closure is None else closure()
         work = []
@@ -131,6 +133,8 @@ class Optimizer:
         for group, params, grads in work:
             first = {name: group[name] for name in ("weight_decay", "maximize")} | clipping
             self._update(group, params, grads, first | {"l1": group["l1"]} if "l1" in group else first)
+            if group.get("noise"):
+                perturb(params, group["noise"])
             for parameter in params:
                 if parameter.constraint is not None:
                     parameter.constraint(parameter.data)

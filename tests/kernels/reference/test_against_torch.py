@@ -158,6 +158,12 @@ def clipped(*, xs, scale=1.0, clip_value=None):
     return {f"y[{i}]": scale * x for i, x in enumerate(bounded)}
 
 
+def max_norm(*, params, limit):
+    # PyTorch renormalises no rows of no elements.
+    bounded = [torch.renorm(torch.tensor(x), 2, 0, limit) if x.size else torch.tensor(x) for x in params]
+    return {f"params[{i}]": x for i, x in enumerate(bounded)}
+
+
 def stepped(optimizer, params, grads, l1=0.0, grad_scale=1.0, clip_value=None):
     sign = -1 if optimizer.defaults["maximize"] else 1
     for step in grads:
