@@ -285,6 +285,15 @@ def prelu_backward(dy, x, weight):
     return dx, terms.sum_to_size(slopes.shape)
 
 
+def maxout(x, *, pieces):
+    return x.unflatten(1, (pieces, -1)).max(1)
+
+
+def maxout_backward(dy, indices, *, pieces):
+    shape = (dy.shape[0], pieces, *dy.shape[1:])
+    return aten.value_selecting_reduction_backward(dy, 1, indices, shape, False).flatten(1, 2)
+
+
 def add(a, b):
     return a + b
 

@@ -99,6 +99,7 @@ OPS = (
     Op("swish", "gated", ("swish", "swish_backward")),
     Op("mish", "gated", ("mish", "mish_backward")),
     Op("prelu", "prelu", ("prelu", "prelu_backward")),
+    Op("maxout", "maxout", ("maxout", "maxout_backward")),
     Op("add", "elementwise", ("add",)),
     Op("cross_entropy", "cross_entropy", ("cross_entropy", "cross_entropy_backward")),
     Op("dropout", "dropout", ("dropout",)),

@@ -25,6 +25,7 @@ from nnk.nn.inspect import first_nonfinite
 from nnk.nn.instancenorm import InstanceNorm2d
 from nnk.nn.linear import Linear
 from nnk.nn.loss import CrossEntropyLoss
+from nnk.nn.maxout import Maxout, Maxout2d
 from nnk.nn.module import Module
 from nnk.nn.normalization import GroupNorm, LayerNorm
 from nnk.nn.parameter import Parameter
@@ -55,6 +56,8 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "MaxPool2d",
+    "Maxout",
+    "Maxout2d",
     "Mish",
     "Module",
     "ModuleList",

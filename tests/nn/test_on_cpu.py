@@ -29,6 +29,8 @@ MODULES = [
     (nn.PReLU(), (2, 3, 4)),
     (nn.PReLU(3), (2, 3, 4, 5)),
     (nn.Swish(1.5, learnable=True), (2, 3, 4, 5)),
+    (nn.Maxout(3, 4, 2), (2, 5, 3)),
+    (nn.Maxout2d(3, 4, 3, 2, padding=1), (2, 3, 6, 7)),
     (nn.Dropout(0.3), (2, 3, 4, 5)),
     (nn.Conv2d(3, 4, 3, padding=1), (2, 3, 6, 7)),
     (nn.Conv2d(3, 4, 3, stride=2), (3, 6, 7)),

@@ -137,6 +137,11 @@ def prelu(*, x, weight, dy):
     return gradients(F.prelu(leaves["x"], leaves["weight"]), dy, **leaves)
 
 
+def maxout(*, x, dy, pieces, groups=1):
+    x = leaf(x)
+    return gradients(x.unflatten(1, (groups, pieces, -1)).max(2).values.flatten(1, 2), dy, x=x)
+
+
 def add(*, a, b, dy):
     leaves = {"a": leaf(a), "b": leaf(b)}
     return gradients(leaves["a"] + leaves["b"], dy, **leaves)
