@@ -142,13 +142,13 @@ def batch_norm_eval_backward(dy, x, weight, running_mean, running_var, *, eps):
 def batch_norm_relu_train(x, weight, bias, running_mean, running_var, residual=None, *, momentum, eps):
     y, mean, invstd = batch_norm_train(x, weight, bias, running_mean, running_var, momentum=momentum, eps=eps)
     y = torch.relu_(y if residual is None else y.add_(residual))
-    return y, mean, invstd, y  # which PyTorch keeps for ReLU's backward, where ours keeps two numbers per channel
+    return y, mean, invstd, y  # which PyTorch keeps for ReLU's backward, where ours keeps a bit an element
 
 
-def batch_norm_relu_train_backward(dy, x, weight, mean, invstd, affine, y=None):
-    passed = relu_backward(dy, affine)
+def batch_norm_relu_train_backward(dy, x, weight, mean, invstd, y, *, residual=False):
+    passed = relu_backward(dy, y)
     gradients = batch_norm_train_backward(passed, x, weight, mean, invstd)
-    return (*gradients, None if y is None else passed)
+    return (*gradients, passed if residual else None)
 
 
 def batch_norm_relu_eval(x, weight, bias, running_mean, running_var, residual=None, *, eps):

@@ -141,13 +141,13 @@ def _run(k, *, x, weight, bias, running_mean, running_var, residual, dy, momentu
     if running_mean is not None:
         results["eval"] = k.batch_norm_relu_eval(x, weight, bias, running_mean, running_var, residual, eps=eps)
         results |= {"running_mean": running_mean, "running_var": running_var}
-    y, mean, invstd, affine = k.batch_norm_relu_train(
+    y, mean, invstd, mask = k.batch_norm_relu_train(
         x, weight, bias, running_mean, running_var, residual, momentum=momentum, eps=eps
     )
     dx, dweight, dbias, dresidual = k.batch_norm_relu_train_backward(
-        dy, x, weight, mean, invstd, affine, None if residual is None else y
+        dy, x, weight, mean, invstd, mask, residual=residual is not None
     )
-    results |= {"y": y, "mean": mean, "invstd": invstd, "scale": affine[0]}
+    results |= {"y": y, "mean": mean, "invstd": invstd}
     results |= {"dx": dx, "dweight": dweight, "dbias": dbias}
     return results if residual is None else results | {"dresidual": dresidual}
 
@@ -169,13 +169,13 @@ def _terms(*, x, weight, bias, running_mean, residual, dy, eps, **others):
 
 
 def _cost(*, x, residual, **_):
-    """What batch norm costs alone, and to read the residual; backward reads y and writes the gradient to the residual
-    in the first pass, and reads that instead of dy in the second.
+    """What batch norm costs alone, to read the residual and to write its gradient, and a bit an element that forward
+    writes and backward reads twice.
     """
-    extra = residual is not None
+    extra, bits = residual is not None, x.size // 8
     return {
-        "batch_norm_relu_train": Cost((3 + extra) * x.nbytes, (7 + extra) * x.size),
-        "batch_norm_relu_train_backward": Cost((5 + 2 * extra) * x.nbytes, (15 - 5 * extra) * x.size),
+        "batch_norm_relu_train": Cost((3 + extra) * x.nbytes + bits, (7 + extra) * x.size),
+        "batch_norm_relu_train_backward": Cost((5 + extra) * x.nbytes + 2 * bits, 11 * x.size),
         "batch_norm_relu_eval": Cost((2 + extra) * x.nbytes, (3 + extra) * x.size),
     }
 

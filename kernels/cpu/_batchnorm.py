@@ -3,6 +3,9 @@
 A channel's coefficients stand in rows as wide as those of the data (`_rows.py`): centre, scale and shift, with which
 `normalised` makes y = (x - centre) scale + shift, and for a gradient its slope.
 
+**Order.** The pass for the sums goes from the end of memory to its start, so it begins with what the op before it left
+in the cache, and the pass that follows goes forward, beginning with what the sums left there.
+
 **Large means.** Deviations are taken from one of the values themselves, x₀. However unlucky the choice, none of n
 values lies further than √n σ from their mean, so that
 
@@ -19,21 +22,20 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ._blocks import FULL
 from ._compile import inner
 from ._driver import FLOAT, INT, PTR, Job, job, share
 from ._layout import contiguous, deliver
 from ._memory import empty, workspace
-from ._rows import PAIR, Rows
-from .simd import L, dload, dstore, fload, fstore, vfma, vload_n, vsplat, vstore_n
-
-_STRIP = 4  # rows
+from ._rows import QUAD, STRIP, Rows, backwards
+from .simd import L, dload, dstore, fload, fstore, vconst_n, vfma, vload, vload_n, vsplat, vstore, vstore_n
 
 
 @inner
 def normalised(p, i, coefficients, width, c, n):
     """(x - centre) scale + shift for n lanes of x = p[i], column c."""
-    deviation = vload_n(p, i, n) - vload_n(coefficients, c, n)
-    return vfma(deviation, vload_n(coefficients, width + c, n), vload_n(coefficients, 2 * width + c, n))
+    deviation = vload_n(p, i, n) - vconst_n(coefficients, c, n)
+    return vfma(deviation, vconst_n(coefficients, width + c, n), vconst_n(coefficients, 2 * width + c, n))
 
 
 @inner
@@ -42,20 +44,54 @@ def moved(s, t, n, by):
     return s + n * by, t + by * (2 * s + n * by)
 
 
+@inner
+def _load_four(p, i):
+    """Four vectors from p[i]."""
+    return vload(p, i), vload(p, i + L), vload(p, i + 2 * L), vload(p, i + 3 * L)
+
+
+@inner
+def _store_four(p, i, v0, v1, v2, v3):
+    """Four vectors to p[i]."""
+    vstore(p, i, v0)
+    vstore(p, i + L, v1)
+    vstore(p, i + 2 * L, v2)
+    vstore(p, i + 3 * L, v3)
+
+
 # ---------------------------------------------------------------- statistics of a batch
 @inner
-def deviations(x, width, rows, c, n, sums):
-    """Σ (x - x₀) and Σ (x - x₀)² over the rows, x₀ the first one, in n columns from c, at most a pair of vectors."""
-    x0, x1 = vload_n(x, c, n), vload_n(x, c + L, n - L)
-    s0 = s1 = t0 = t1 = vsplat(0.0)
+def _four_deviations(x, width, rows, c, sums):
+    """What `deviations` leaves, in four vectors of columns from c."""
+    x0, x1, x2, x3 = _load_four(x, c)
+    s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = vsplat(0.0)
     for i in range(c + width, c + rows * width, width):
-        u0, u1 = vload_n(x, i, n) - x0, vload_n(x, i + L, n - L) - x1
-        s0, s1 = s0 + u0, s1 + u1
-        t0, t1 = vfma(u0, u0, t0), vfma(u1, u1, t1)
-    vstore_n(sums, c, s0, n)
-    vstore_n(sums, c + L, s1, n - L)
-    vstore_n(sums, width + c, t0, n)
-    vstore_n(sums, width + c + L, t1, n - L)
+        u0, u1, u2, u3 = _load_four(x, i)
+        u0, u1, u2, u3 = u0 - x0, u1 - x1, u2 - x2, u3 - x3
+        s0, s1, s2, s3 = s0 + u0, s1 + u1, s2 + u2, s3 + u3
+        t0, t1, t2, t3 = vfma(u0, u0, t0), vfma(u1, u1, t1), vfma(u2, u2, t2), vfma(u3, u3, t3)
+    _store_four(sums, c, s0, s1, s2, s3)
+    _store_four(sums, width + c, t0, t1, t2, t3)
+
+
+@inner
+def _few_deviations(x, width, rows, c, n, sums):
+    """What `deviations` leaves, in n columns from c, at most a vector."""
+    x0, s, t = vload_n(x, c, n), vsplat(0.0), vsplat(0.0)
+    for i in range(c + width, c + rows * width, width):
+        u = vload_n(x, i, n) - x0
+        s, t = s + u, vfma(u, u, t)
+    vstore_n(sums, c, s, n)
+    vstore_n(sums, width + c, t, n)
+
+
+@inner
+def deviations(x, width, rows, columns, sums):
+    """Rows of floats: Σ (x - x₀) and Σ (x - x₀)² over the rows, x₀ the first one."""
+    for c in range(0, columns - QUAD + 1, QUAD):
+        _four_deviations(x, width, rows, c, sums)
+    for c in range(columns // QUAD * QUAD, columns, L):
+        _few_deviations(x, width, rows, c, columns - c, sums)
 
 
 @job(x=PTR, rows=INT, width=INT, height=INT, sums=PTR, pitch=INT)
@@ -65,14 +101,11 @@ def _sum_deviations(first, last, thread, a):
     of_block = sums + 16 * a.width
     for c in range(2 * a.width):
         dstore(sums, c, 0.0)
-    for block in range(first, last):
+    for turn in range(last - first):
+        block = backwards(turn, first, last)
         rows = min(a.height, a.rows - block * a.height)
         x = a.x + 4 * block * a.height * a.width
-        tail = a.width % PAIR
-        for c in range(0, a.width - tail, PAIR):
-            deviations(x, a.width, rows, c, PAIR, of_block)
-        if tail:
-            deviations(x, a.width, rows, a.width - tail, tail, of_block)
+        deviations(x, a.width, rows, a.width, of_block)
         n = np.float64(rows)
         for c in range(a.width):
             by = np.float64(fload(x, c)) - np.float64(fload(a.x, c))
@@ -204,7 +237,7 @@ def table(name: str, rows: Rows, *vectors: np.ndarray) -> np.ndarray:
 
 # ---------------------------------------------------------------- gradients
 def summing(gradient: Callable) -> Callable:
-    """Decorator: gradient(a, i, c, n), n lanes of dy at offset i, column c, becomes loop(a, first, last, thread).
+    """Decorator: gradient(a, i, k, c, n), n lanes of dy as in `each_row_vector`, becomes loop(a, first, last, thread).
 
     In a job on blocks of rows the loop leaves each thread's Σ dy, Σ dy u and Σ u, u = x - mean, as rows of doubles.
     The job takes `SUMMING` and what gradient reads; the means are the first row of `coefficients`.
@@ -212,24 +245,40 @@ def summing(gradient: Callable) -> Callable:
     gradient = inner(gradient)
 
     @inner
-    def add_columns(a, start, rows, c, n, sums):
-        """Add `rows` rows from offset `start`, in n columns from c, at most a pair of vectors, to the sums."""
-        x0, x1 = vload_n(a.coefficients, c, n), vload_n(a.coefficients, c + L, n - L)
-        s0, s1 = vload_n(sums, c, n), vload_n(sums, c + L, n - L)
-        t0, t1 = vload_n(sums, a.width + c, n), vload_n(sums, a.width + c + L, n - L)
-        u0, u1 = vload_n(sums, 2 * a.width + c, n), vload_n(sums, 2 * a.width + c + L, n - L)
-        for i in range(start + c, start + c + rows * a.width, a.width):
-            dy0, dy1 = gradient(a, i, c, n), gradient(a, i + L, c + L, n - L)
-            v0, v1 = vload_n(a.x, i, n) - x0, vload_n(a.x, i + L, n - L) - x1
-            s0, s1 = s0 + dy0, s1 + dy1
-            t0, t1 = vfma(dy0, v0, t0), vfma(dy1, v1, t1)
-            u0, u1 = u0 + v0, u1 + v1
-        vstore_n(sums, c, s0, n)
-        vstore_n(sums, c + L, s1, n - L)
-        vstore_n(sums, a.width + c, t0, n)
-        vstore_n(sums, a.width + c + L, t1, n - L)
-        vstore_n(sums, 2 * a.width + c, u0, n)
-        vstore_n(sums, 2 * a.width + c + L, u1, n - L)
+    def add(a, start, k, rows, columns, c, sums):
+        """Add `rows` rows from offset `start`, vector k, in four vectors of columns from c, to the sums."""
+        x0, x1, x2, x3 = _load_four(a.coefficients, c)
+        s0, s1, s2, s3 = _load_four(sums, c)
+        t0, t1, t2, t3 = _load_four(sums, a.width + c)
+        u0, u1, u2, u3 = _load_four(sums, 2 * a.width + c)
+        k += c // L
+        for i in range(start + c, start + c + rows * columns, columns):
+            dy0, dy1 = gradient(a, i, k, c, FULL), gradient(a, i + L, k + 1, c + L, FULL)
+            dy2 = gradient(a, i + 2 * L, k + 2, c + 2 * L, FULL)
+            dy3 = gradient(a, i + 3 * L, k + 3, c + 3 * L, FULL)
+            v0, v1, v2, v3 = _load_four(a.x, i)
+            v0, v1, v2, v3 = v0 - x0, v1 - x1, v2 - x2, v3 - x3
+            s0, s1, s2, s3 = s0 + dy0, s1 + dy1, s2 + dy2, s3 + dy3
+            t0, t1, t2, t3 = vfma(dy0, v0, t0), vfma(dy1, v1, t1), vfma(dy2, v2, t2), vfma(dy3, v3, t3)
+            u0, u1, u2, u3 = u0 + v0, u1 + v1, u2 + v2, u3 + v3
+            k += -(-a.width // L)
+        _store_four(sums, c, s0, s1, s2, s3)
+        _store_four(sums, a.width + c, t0, t1, t2, t3)
+        _store_four(sums, 2 * a.width + c, u0, u1, u2, u3)
+
+    @inner
+    def add_few(a, start, k, rows, columns, c, n, sums):
+        """The same in n columns, at most a vector."""
+        x0, s, t = vload_n(a.coefficients, c, n), vload_n(sums, c, n), vload_n(sums, a.width + c, n)
+        u = vload_n(sums, 2 * a.width + c, n)
+        k += c // L
+        for i in range(start + c, start + c + rows * columns, columns):
+            dy, v = gradient(a, i, k, c, n), vload_n(a.x, i, n) - x0
+            s, t, u = s + dy, vfma(dy, v, t), u + v
+            k += -(-a.width // L)
+        vstore_n(sums, c, s, n)
+        vstore_n(sums, a.width + c, t, n)
+        vstore_n(sums, 2 * a.width + c, u, n)
 
     @inner
     def loop(a, first, last, thread):
@@ -237,24 +286,23 @@ def summing(gradient: Callable) -> Callable:
         of_block = sums + 24 * a.width
         for c in range(3 * a.width):
             dstore(sums, c, 0.0)
-        start, stop = first * a.height * a.width, min(last * a.height * a.width, a.size)
-        while start < stop:  # a shorter last row makes a block of its own
-            columns = min(a.width, stop - start)
-            rows = min(a.height, (stop - start) // columns)
-            tail = columns % PAIR
+        for turn in range(last - first):
+            block = backwards(turn, first, last)
+            start, stop = block * a.height * a.width, min((block + 1) * a.height * a.width, a.size)
             for c in range(3 * a.width):
                 fstore(of_block, c, 0)
-            # A few rows at a time, all their columns: memory is read and written in its order.
-            for row in range(0, rows, _STRIP):
-                strip = min(_STRIP, rows - row)
-                for c in range(0, columns - tail, PAIR):
-                    add_columns(a, start + row * columns, strip, c, PAIR, of_block)
-                if tail:
-                    add_columns(a, start + row * columns, strip, columns - tail, tail, of_block)
-            for k in range(0, 3 * a.width, a.width):
-                for c in range(k, k + columns):
-                    dstore(sums, c, dload(sums, c) + fload(of_block, c))
-            start += rows * columns
+            # A few rows at a time, all their columns: memory is read in its order.
+            while start < stop:
+                columns = min(a.width, stop - start)
+                strip = min(max(4, STRIP // a.width), (stop - start) // columns)
+                k = start // a.width * -(-a.width // L)
+                for c in range(0, columns - QUAD + 1, QUAD):
+                    add(a, start, k, strip, columns, c, of_block)
+                for c in range(columns // QUAD * QUAD, columns, L):
+                    add_few(a, start, k, strip, columns, c, columns - c, of_block)
+                start += strip * columns
+            for c in range(3 * a.width):
+                dstore(sums, c, dload(sums, c) + fload(of_block, c))
     return loop
 
 
@@ -298,9 +346,9 @@ def _finish_gradients(first, last, thread, a):
 @inner
 def gradient(dy, a, i, c, n):
     """The gradient to n lanes of x, given dy: scale dy + slope (x - centre) + shift."""
-    deviation = vload_n(a.x, i, n) - vload_n(a.coefficients, c, n)
-    shift, slope = vload_n(a.coefficients, 2 * a.width + c, n), vload_n(a.coefficients, 3 * a.width + c, n)
-    return vfma(dy, vload_n(a.coefficients, a.width + c, n), vfma(deviation, slope, shift))
+    deviation = vload_n(a.x, i, n) - vconst_n(a.coefficients, c, n)
+    shift, slope = vconst_n(a.coefficients, 2 * a.width + c, n), vconst_n(a.coefficients, 3 * a.width + c, n)
+    return vfma(dy, vconst_n(a.coefficients, a.width + c, n), vfma(deviation, slope, shift))
 
 
 def gradients(

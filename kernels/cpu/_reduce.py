@@ -7,19 +7,30 @@ import numpy as np
 from ._compile import inner
 from ._driver import INT, PTR, job, share
 from ._memory import empty, workspace
-from ._rows import PAIR, fold
-from .simd import L, dload, dstore, fload, fstore, vload_n, vsplat, vstore_n
+from ._rows import QUAD, fold
+from .simd import L, dload, dstore, fload, fstore, vload, vload_n, vsplat, vstore, vstore_n
 
 
 @inner
-def _sum_pair(x, width, rows, c, n, sums):
-    """sums[c...] = the sum over the rows in n columns from c, at most a pair of vectors."""
-    s0 = s1 = vsplat(0.0)
+def _sum_four(x, width, rows, c, sums):
+    """sums[c...] = the sum over the rows in four vectors of columns from c."""
+    s0 = s1 = s2 = s3 = vsplat(0.0)
     for i in range(c, c + rows * width, width):
-        s0 = s0 + vload_n(x, i, n)
-        s1 = s1 + vload_n(x, i + L, n - L)
-    vstore_n(sums, c, s0, n)
-    vstore_n(sums, c + L, s1, n - L)
+        s0, s1 = s0 + vload(x, i), s1 + vload(x, i + L)
+        s2, s3 = s2 + vload(x, i + 2 * L), s3 + vload(x, i + 3 * L)
+    vstore(sums, c, s0)
+    vstore(sums, c + L, s1)
+    vstore(sums, c + 2 * L, s2)
+    vstore(sums, c + 3 * L, s3)
+
+
+@inner
+def _sum_few(x, width, rows, c, n, sums):
+    """The same in n columns, at most a vector."""
+    s = vsplat(0.0)
+    for i in range(c, c + rows * width, width):
+        s = s + vload_n(x, i, n)
+    vstore_n(sums, c, s, n)
 
 
 @job(x=PTR, rows=INT, width=INT, height=INT, sums=PTR, pitch=INT)
@@ -32,11 +43,10 @@ def _sum_blocks(first, last, thread, a):
     for block in range(first, last):
         rows = min(a.height, a.rows - block * a.height)
         x = a.x + 4 * block * a.height * a.width
-        tail = a.width % PAIR
-        for c in range(0, a.width - tail, PAIR):
-            _sum_pair(x, a.width, rows, c, PAIR, of_block)
-        if tail:
-            _sum_pair(x, a.width, rows, a.width - tail, tail, of_block)
+        for c in range(0, a.width - QUAD + 1, QUAD):
+            _sum_four(x, a.width, rows, c, of_block)
+        for c in range(a.width // QUAD * QUAD, a.width, L):
+            _sum_few(x, a.width, rows, c, a.width - c, of_block)
         for c in range(a.width):
             dstore(sums, c, dload(sums, c) + fload(of_block, c))
 

@@ -1,8 +1,8 @@
 """How kernels with coefficients per channel walk memory: as rows of whole vectors.
 
 Channels-last memory is a matrix, pixels x channels, and vectors run along its rows. Where there are few channels,
-`fold` joins as many pixels to one row as fill pairs of vectors (32 pixels of 3 channels make 96 columns, each channel
-32 times), so that no lane idles. The pixels left over behind the last whole row make a shorter one.
+`fold` joins as many pixels to one row as fill groups of four vectors (64 pixels of 3 channels make 192 columns, each
+channel 64 times), so that no lane idles. The pixels left over behind the last whole row make a shorter one.
 
 A job is a block of rows. Sums over a block are taken in float32, sums over blocks in float64.
 """
@@ -13,14 +13,19 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+
 from ._blocks import FULL
 from ._compile import inner
-from ._driver import share
-from .simd import L
+from ._driver import address, share
+from .simd import L, vstore_n, vstream, vstreamed
 
-PAIR = 2 * FULL
+PAIR, QUAD = 2 * FULL, 4 * FULL
 BLOCK_ROWS = 64  # few enough terms for a sum in float32
-_WIDEST = 1024  # floats in a joined row: some rows of coefficients must stay in L1
+STRIP = 2048  # floats: as many rows are summed side by side, but four at least
+_RUN = 16  # blocks
+_CACHE = 1 << 24  # bytes: half of a usual last-level cache
+_WIDEST = 2048  # floats in a joined row: some rows of coefficients must stay in L1
 
 
 class Rows(NamedTuple):
@@ -56,28 +61,57 @@ class Rows(NamedTuple):
 def fold(size: int, channels: int) -> Rows:
     """The rows of a matrix of `size` floats; blocks are lower where there would be too few for the threads."""
     channels = max(channels, 1)
-    joined = math.lcm(channels, PAIR)
+    joined = math.lcm(channels, QUAD)
     width = joined if joined <= _WIDEST else channels
     threads = share(size)
     height = min(BLOCK_ROWS, -(-size // (width * threads)))
     return Rows(size, channels, width, max(height, 1), threads)
 
 
-def each_row_vector(body: Callable) -> Callable:
-    """Decorator: body(a, i, c, n) for n lanes at offset i, column c, becomes loop(a, first, last) for use in a job.
+def streams(y: np.ndarray, rows: Rows) -> bool:
+    """Whether a kernel had better write y past the caches.
 
-    The job's arguments need `size`, `width` and `height`. n < L only at the end of a row.
+    That spares the read of each line before it is written, and leaves the caches to what is read. It takes whole
+    vectors at aligned addresses, and an array that would not stay in the cache until somebody reads it.
+    """
+    return y.nbytes >= _CACHE and rows.width % L == 0 and rows.size % L == 0 and address(y) % (4 * L) == 0
+
+
+@inner
+def put(p, i, v, n, past_caches):
+    """n lanes to p[i], past the caches where `streams` says so."""
+    if past_caches:
+        vstream(p, i, v)
+    else:
+        vstore_n(p, i, v, n)
+
+
+@inner
+def backwards(turn, first, last):
+    """Which of the blocks first..last is done when: from the end, but some of them in a row."""
+    begin = max(first, last - (turn // _RUN + 1) * _RUN)
+    return begin + turn % _RUN
+
+
+def each_row_vector(body: Callable) -> Callable:
+    """Decorator: body(a, i, k, c, n) for n lanes at offset i, column c, becomes loop(a, first, last) for use in a job.
+
+    The job's arguments need `size`, `width` and `height`. n < L only at the end of a row. k counts the vectors.
     """
     body = inner(body)
 
     @inner
     def loop(a, first, last):
         stop = min(last * a.height * a.width, a.size)
+        k = first * a.height * -(-a.width // L)
         for start in range(first * a.height * a.width, stop, a.width):
             columns = min(a.width, stop - start)
             for c in range(0, columns - L + 1, L):
-                body(a, start + c, c, FULL)
+                body(a, start + c, k, c, FULL)
+                k += 1
             if columns % L:
                 c = columns - columns % L
-                body(a, start + c, c, columns % L)
+                body(a, start + c, k, c, columns % L)
+                k += 1
+        vstreamed()
     return loop

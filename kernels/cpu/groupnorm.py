@@ -89,11 +89,8 @@ def _sum_deviations(a, x, start, stop, sums):
     while start < stop:  # a shorter last row makes a block of its own
         columns = min(a.width, stop - start)
         rows = min(a.height, (stop - start) // columns)
-        block, tail = x + 4 * start, columns % PAIR
-        for c in range(0, columns - tail, PAIR):
-            deviations(block, a.width, rows, c, PAIR, of_block)
-        if tail:
-            deviations(block, a.width, rows, columns - tail, tail, of_block)
+        block = x + 4 * start
+        deviations(block, a.width, rows, columns, of_block)
         for c in range(columns):
             by = np.float64(fload(block, c)) - np.float64(fload(x, c))
             s, t = moved(np.float64(fload(of_block, c)), np.float64(fload(of_block, a.width + c)), rows, by)

@@ -62,6 +62,8 @@ def lanes_of(cpu_name: str | None, cpu_features: str | None) -> int:
 
 L = lanes_of(config.CPU_NAME, config.CPU_FEATURES)
 
+MASK = max(L // 8, 1)  # bytes of a mask in memory
+
 V, VI, VM = (ir.VectorType(t, L) for t in (F32, I32, I1))
 
 
@@ -209,6 +211,43 @@ def vstore(b, p, i, v):
 def vstore_n(b, p, i, v, n):
     """The first n lanes to p[i]."""
     masked_store(b, v, at(b, p, i), first_lanes(b, n))
+
+
+@emits(f32v, _address, _int, _int)
+def vconst_n(b, p, i, n):
+    """As `vload_n`, of memory that nobody writes to meanwhile: a loop that does not move i loads it once."""
+    value = masked_load(b, at(b, p, i), first_lanes(b, n))
+    value.set_metadata("invariant.load", b.module.add_metadata([]))
+    return value
+
+
+@emits(types.void, _address, _int, f32v)
+def vstream(b, p, i, v):
+    """L floats to p[i], aligned to the vector, past the caches. A kernel that does so ends with `vstreamed`."""
+    stored = b.store(v, b.bitcast(at(b, p, i), V.as_pointer()), align=4 * L)
+    stored.set_metadata("nontemporal", b.module.add_metadata([ir.Constant(I32, 1)]))
+
+
+@emits(types.void)
+def vstreamed(b):
+    """All that `vstream` has stored is in its place before what follows."""
+    b.fence("seq_cst")
+
+
+@emits(types.void, _address, _int, mask)
+def mstore(b, p, k, m):
+    """A mask as the k-th of those that p holds, of MASK bytes each."""
+    bits = b.bitcast(m, ir.IntType(L))
+    kind = ir.IntType(8 * MASK)
+    b.store(bits if L == 8 * MASK else b.zext(bits, kind), at(b, p, k, kind), align=MASK)
+
+
+@emits(mask, _address, _int)
+def mload(b, p, k):
+    """The k-th mask of those that `mstore` left."""
+    kind = ir.IntType(8 * MASK)
+    bits = b.load(at(b, p, k, kind), align=MASK, typ=kind)
+    return b.bitcast(bits if L == 8 * MASK else b.trunc(bits, ir.IntType(L)), VM)
 
 
 @emits(f32v, _float)

@@ -3,9 +3,9 @@
     y = max(0, (x - μ) a + b [+ residual])            a = γ s,  b = β,  s = (σ² + ε)^(-1/2)
 
 It is `batch_norm_train`, `add` and `relu` in a row, and its backward is theirs in reverse: ReLU lets dy through
-where y > 0, which is the gradient to the residual and the dy of batch norm. `affine` (2, C) holds a and b. With
-them the backward finds y again by the forward's own operations, bit for bit, so without a residual y need not be
-read; with one y is given. A backend whose μ is rounded may correct b for that.
+where y > 0, which is the gradient to the residual and the dy of batch norm. The `mask` that tells where, one bit an
+element, is all that the backward needs of y. It is a uint8 array that only the same backend can read; here its bits
+are in the order of np.packbits.
 
 Sources: Ioffe and Szegedy (2015), arXiv:1502.03167; He et al. (2016), arXiv:1512.03385, for the sum.
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from ._out import deliver
-from .activation import relu, relu_backward
+from .activation import relu
 from .batchnorm import batch_norm_eval, batch_norm_train, batch_norm_train_backward
 from .elementwise import add
 
@@ -34,17 +34,16 @@ def batch_norm_relu_train(
     eps: float,
     out: Four | None = None,
 ) -> Four:
-    """Normalise as `batch_norm_train` does, add the residual (of x's shape), rectify → (y, μ, s, affine)."""
-    y_out, mean_out, invstd_out, affine_out = out or (None, None, None, None)
-    _, mean, invstd = batch_norm_train(x, weight, bias, running_mean, running_var, momentum=momentum, eps=eps)
-    scale = invstd if weight is None else weight * invstd
-    affine = np.stack([scale, np.zeros_like(scale) if bias is None else bias])
-    y = _output(x, mean, affine, residual)
+    """Normalise as `batch_norm_train` does, add the residual (of x's shape), rectify → (y, μ, s, mask)."""
+    y_out, mean_out, invstd_out, mask_out = out or (None, None, None, None)
+    y, mean, invstd = batch_norm_train(x, weight, bias, running_mean, running_var, momentum=momentum, eps=eps)
+    y = relu(y if residual is None else add(y, residual))
+    mask = np.packbits(~(y <= 0))
     return (
         deliver(y, y_out, x.dtype),
         deliver(mean, mean_out, x.dtype),
         deliver(invstd, invstd_out, x.dtype),
-        deliver(affine, affine_out, x.dtype),
+        deliver(mask, mask_out, mask.dtype),
     )
 
 
@@ -54,23 +53,20 @@ def batch_norm_relu_train_backward(
     weight: np.ndarray | None,
     mean: np.ndarray,
     invstd: np.ndarray,
-    affine: np.ndarray,
-    y: np.ndarray | None = None,
+    mask: np.ndarray,
     *,
+    residual: bool = False,
     out: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
-    """The gradients (dx, dγ, dβ, dresidual).
-
-    y is the forward's output where it had a residual, else None, and then dresidual is None as well.
-    """
+    """The gradients (dx, dγ, dβ, dresidual), the last one None unless the forward had a residual."""
     dx_out, dweight_out, dbias_out, dresidual_out = out or (None, None, None, None)
-    passed = relu_backward(dy, _output(x, mean, affine, None) if y is None else y)
+    passed = np.where(np.unpackbits(mask, count=dy.size).reshape(dy.shape), dy, 0)
     dx, dweight, dbias = batch_norm_train_backward(passed, x, weight, mean, invstd)
     return (
         deliver(dx, dx_out, dx.dtype),
         deliver(dweight, dweight_out, dx.dtype),
         deliver(dbias, dbias_out, dx.dtype),
-        None if y is None else deliver(passed, dresidual_out, dx.dtype),
+        deliver(passed, dresidual_out, dx.dtype) if residual else None,
     )
 
 
@@ -91,9 +87,3 @@ def batch_norm_relu_eval(
     """
     y = batch_norm_eval(x, weight, bias, running_mean, running_var, eps=eps)
     return relu(y if residual is None else add(y, residual), out=out)
-
-
-def _output(x: np.ndarray, mean: np.ndarray, affine: np.ndarray, residual: np.ndarray | None) -> np.ndarray:
-    mean, scale, shift = (v.reshape(-1, *(1,) * (x.ndim - 2)) for v in (mean, *affine))
-    y = (x - mean) * scale + shift
-    return relu(y if residual is None else add(y, residual))

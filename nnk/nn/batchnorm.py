@@ -62,9 +62,9 @@ class _BatchNorm(RunningNorm):
             y, mean, invstd = kernels.batch_norm_train(x, *vectors, *running, **options)
             fused = None
         else:
-            y, mean, invstd, affine = kernels.batch_norm_relu_train(x, *vectors, *running, *extra, **options)
-            output = None if extra[0] is None else y
-            fused = partial(kernels.batch_norm_relu_train_backward, mean=mean, invstd=invstd, affine=affine, y=output)
+            y, mean, invstd, mask = kernels.batch_norm_relu_train(x, *vectors, *running, *extra, **options)
+            saved = {"mean": mean, "invstd": invstd, "mask": mask, "residual": extra[0] is not None}
+            fused = partial(kernels.batch_norm_relu_train_backward, **saved)
         return y, partial(kernels.batch_norm_train_backward, mean=mean, invstd=invstd), fused
 
     def _by_running(self, kernels: Any, x: Any, vectors: list, extra: tuple) -> tuple[Any, Any, Any]:

@@ -5,7 +5,7 @@ import pytest
 
 from nnk.kernels import cpu, parity
 from nnk.kernels.cases import batchnorm_relu as cases
-from nnk.kernels.cpu import _driver
+from nnk.kernels.cpu import _driver, _rows
 from nnk.kernels.reference.batchnorm import batch_norm_train
 
 SUITE = cases.batch_norm_relu
@@ -21,12 +21,11 @@ def threads():
 
 def train(x, weight, bias, residual, dy):
     """y and the gradients (dx, dweight, dbias, dresidual)."""
-    y, mean, invstd, affine = cpu.batch_norm_relu_train(
+    y, mean, invstd, mask = cpu.batch_norm_relu_train(
         x, weight, bias, None, None, residual, momentum=0.0, eps=1e-5
     )
-    given = None if residual is None else y
     dy = dy(y) if callable(dy) else dy
-    return y, *cpu.batch_norm_relu_train_backward(dy, x, weight, mean, invstd, affine, given)
+    return y, *cpu.batch_norm_relu_train_backward(dy, x, weight, mean, invstd, mask, residual=residual is not None)
 
 
 @pytest.mark.parametrize("case", [case for case in SUITE.cases if case.smooth], ids=lambda case: case.name)
@@ -66,6 +65,19 @@ def test_rows_of_joined_pixels_and_the_pixels_left_over(channels, pixels, residu
     case = cases.case("drawn", (pixels, channels), residuals=residuals)
     excess = parity.compare(SUITE, case, cpu)
     assert max(excess.values()) <= 1, excess
+
+
+@pytest.mark.parametrize("shape", [(8, 64, 14, 14), (9, 3, 31, 29), (4, 33, 8, 8)])
+def test_past_the_caches_or_not_the_bits_are_the_same(shape, monkeypatch):
+    inputs = parity.make_inputs(cases.case("drawn", shape, residuals=cases.normal), np.float32)
+    inputs = [inputs[name] for name in ("x", "weight", "bias", "residual", "dy")]
+    results = []
+    for smallest in (0, 1 << 60):
+        monkeypatch.setattr(_rows, "_CACHE", smallest)
+        eval_dx, *_ = cpu.batch_norm_eval_backward(inputs[4], inputs[0], *inputs[1:3], np.abs(inputs[2]), eps=0.1)
+        results.append([eval_dx, *train(*inputs)])
+    streamed, stored = results
+    assert all(np.array_equal(a, b) for a, b in zip(streamed, stored))
 
 
 @pytest.mark.parametrize("residuals", [None, cases.normal])

@@ -9,6 +9,7 @@ from numba import config, njit, types
 from numba.core.errors import TypingError
 
 from nnk.kernels.cpu.simd import (
+    MASK,
     L,
     bload_n,
     bstore_n,
@@ -24,10 +25,13 @@ from nnk.kernels.cpu.simd import (
     lanes_of,
     lload,
     lstore,
+    mload,
+    mstore,
     vabs,
     vany,
     vbelow,
     vbits,
+    vconst_n,
     vcopysign,
     vfirst,
     vfma,
@@ -45,6 +49,8 @@ from nnk.kernels.cpu.simd import (
     vsqrt,
     vstore,
     vstore_n,
+    vstream,
+    vstreamed,
     vsum,
     vtranspose,
 )
@@ -390,6 +396,27 @@ def test_partial_vectors_touch_their_lanes_only(kind, n):
     assert np.array_equal(whole, np.r_[x[3 : 3 + lanes], np.zeros(L - lanes)])
     assert np.array_equal(part[3 : 3 + lanes], x[3 : 3 + lanes])
     assert (np.delete(part, np.s_[3 : 3 + lanes]) == 77).all()
+
+
+def test_memory_past_the_caches_masks_and_constants():
+    @njit
+    def kernel(x, y, masks, out):
+        for k in range(3):
+            vstream(y, k * L, vload(x, k * L))
+            mstore(masks, k, vload(x, k * L) > 0)
+        vstreamed()
+        for k in range(3):
+            vstore(out, k * L, vselect(mload(masks, k), vconst_n(x, k * L, L - 1), 9))
+
+    memory = np.full(4 * L + 16, -1, np.float32)
+    y = memory[-address(memory) % 64 // 4 :][: 3 * L]  # aligned
+    x, masks, out = np.random.default_rng(0).standard_normal(3 * L).astype("f4"), np.full(4 * MASK, 7, "u1"), y.copy()
+    kernel(address(x), address(y), address(masks), address(out))
+    assert np.array_equal(y, x)
+    assert (memory == -1).sum() == L + 16
+    assert (masks[-MASK:] == 7).all()
+    last = np.arange(3 * L) % L == L - 1
+    assert np.array_equal(out, np.where(x > 0, np.where(last, 0, x), 9))
 
 
 def test_bytes_keep_the_low_bits():
