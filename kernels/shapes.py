@@ -31,3 +31,9 @@ def pool_output_size(
         return conv_output_size(size, kernel, stride, padding, dilation)
     count = conv_output_size(size, kernel, stride, (padding, padding + stride - 1), dilation)
     return count - 1 if (count - 1) * stride >= size + padding else count
+
+
+def repeated_axes(shape: tuple[int, ...], full: tuple[int, ...]) -> tuple[int, ...]:
+    """The axes of `full` along which an array of `shape` is repeated when it is broadcast to `full`."""
+    lead = len(full) - len(shape)
+    return tuple(axis for axis, size in enumerate(full) if axis < lead or shape[axis - lead] != size)

@@ -1,0 +1,209 @@
+"""Focal losses, float32; formulas in the reference's file.
+
+The binary one reads x and target, 8 bytes an element, and takes two exponentials and a logarithm; its backward writes
+dx, 4 more. The multi-class one reads the logits once, 4 bytes each, and takes an exponential each; its backward writes
+dx, 4 more.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._blocks import FULL
+from ._compile import inner
+from ._driver import FLOAT, INT, PTR, job, share
+from ._layout import contiguous, deliver
+from ._losses import BACKWARD, FORWARD, backward, each_loss, each_slope, forward, log1p
+from ._math import vexp, vlog
+from ._memory import empty, workspace
+from ._softmax import largest, row_scale, row_sum, split
+from .simd import (
+    L,
+    dstore,
+    fload,
+    fstore,
+    isplat,
+    lane_index,
+    lload,
+    vabs,
+    vfirst,
+    vload_n,
+    vmax,
+    vselect,
+    vsplat,
+    vstore_n,
+)
+
+
+# ---------------------------------------------------------------- binary
+@inner
+def _logs(z):
+    """log p and log q of the truth with logit z, p + q = 1."""
+    rest = log1p(vexp(-vabs(z)))
+    return -(vmax(-z, vsplat(0.0)) + rest), -(vmax(z, vsplat(0.0)) + rest)
+
+
+@each_loss
+def _sigmoid(a, x, target, weight, other, i, n):
+    truth = vload_n(target, i, n) == 1
+    z = vload_n(x, i, n)
+    log_p, log_q = _logs(vselect(truth, z, -z))
+    return vselect(truth, -a.alpha, -a.beta) * (vexp(a.gamma * log_q) * log_p)
+
+
+@each_slope
+def _sigmoid_slope(a, x, target, weight, other, i, n):
+    truth = vload_n(target, i, n) == 1
+    z = vload_n(x, i, n)
+    log_p, log_q = _logs(vselect(truth, z, -z))
+    slope = vexp(a.gamma * log_q) * (a.gamma * vexp(log_p) * log_p - vexp(log_q))
+    return vselect(truth, a.alpha, -a.beta) * slope
+
+
+@job(**FORWARD, gamma=FLOAT, alpha=FLOAT, beta=FLOAT)
+def _sigmoid_losses(first, last, thread, a):
+    _sigmoid(a, first, last)
+
+
+@job(**BACKWARD, gamma=FLOAT, alpha=FLOAT, beta=FLOAT)
+def _sigmoid_slopes(first, last, thread, a):
+    _sigmoid_slope(a, first, last)
+
+
+def _balance(gamma: float, alpha: float | None) -> dict[str, float]:
+    alpha, beta = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
+    return {"gamma": gamma, "alpha": alpha, "beta": beta}
+
+
+def sigmoid_focal_loss(
+    x: np.ndarray,
+    target: np.ndarray,
+    *,
+    gamma: float = 2.0,
+    alpha: float | None = None,
+    reduction: str = "mean",
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """-alpha q**gamma log p, p = sigmoid(x) for targets of 1, sigmoid(-x) for 0, q = 1 - p."""
+    return forward(_sigmoid_losses, {"x": x, "target": target}, reduction, out, **_balance(gamma, alpha))
+
+
+def sigmoid_focal_loss_backward(
+    dy: np.ndarray,
+    x: np.ndarray,
+    target: np.ndarray,
+    *,
+    gamma: float = 2.0,
+    alpha: float | None = None,
+    reduction: str = "mean",
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Gradient to x: +-dy * alpha q**gamma (gamma p log p - q)."""
+    return backward(_sigmoid_slopes, dy, {"x": x, "target": target}, reduction, out, **_balance(gamma, alpha))
+
+
+# ---------------------------------------------------------------- multi-class, a row of logits at a time
+@row_sum
+def _others(c, n, x, dx, top, label):
+    """e**(x - top) but for the label, kept in dx unless that is null."""
+    e = vselect(lane_index() == isplat(label - c), 0, vexp(vload_n(x, c, n) - top))
+    if dx:
+        vstore_n(dx, c, e, n)
+    return e
+
+
+@inner
+def _of_truth(others, of_truth, distance, gamma):
+    """p, q, log p and q**gamma, from exponentials: the others' sum, that of the truth, and its exponent."""
+    total = others + of_truth
+    log_p = distance - vfirst(log1p(vsplat(others + (of_truth - np.float32(1)))))
+    q = others / total
+    power = vfirst(vexp(gamma * vlog(vsplat(q)))) if gamma != 0 else np.float32(1)
+    return of_truth / total, q, log_p, power
+
+
+@job(x=PTR, target=PTR, alpha=PTR, losses=PTR, sums=PTR, rows=INT, per_job=INT, classes=INT, gamma=FLOAT)
+def _softmax_losses(first, last, thread, a):
+    for block in range(first, last):
+        total = 0.0
+        for row in range(block * a.per_job, min((block + 1) * a.per_job, a.rows)):
+            x, label = a.x + 4 * row * a.classes, lload(a.target, row)
+            top = largest(x, a.classes)
+            distance = fload(x, label) - top
+            others = _others(a.classes, x, 0, top, label)
+            _, _, log_p, power = _of_truth(others, vfirst(vexp(vsplat(distance))), distance, a.gamma)
+            loss = -power * log_p
+            if a.alpha:
+                loss *= fload(a.alpha, label)
+            if a.losses:
+                fstore(a.losses, row, loss)
+            total += loss
+        dstore(a.sums, block, total)
+
+
+@job(x=PTR, target=PTR, alpha=PTR, dy=PTR, dx=PTR, rows=INT, per_job=INT, classes=INT, gamma=FLOAT, scale=FLOAT)
+def _softmax_gradients(first, last, thread, a):
+    tail = a.classes % L
+    for row in range(first * a.per_job, min(last * a.per_job, a.rows)):
+        x, dx, label = a.x + 4 * row * a.classes, a.dx + 4 * row * a.classes, lload(a.target, row)
+        top = largest(x, a.classes)
+        distance = fload(x, label) - top
+        of_truth = vfirst(vexp(vsplat(distance)))
+        others = _others(a.classes, x, dx, top, label)
+        p, q, log_p, power = _of_truth(others, of_truth, distance, a.gamma)
+        weighted = np.float32(0) if p == 0 else p * (np.float32(-1) if q == 0 else log_p / q)
+        factor = power * (a.gamma * weighted - np.float32(1)) * (fload(a.dy, row) if a.dy else a.scale)
+        if a.alpha:
+            factor *= fload(a.alpha, label)
+        p_scale = -factor / (others + of_truth)
+        for c in range(0, a.classes - tail, L):
+            vstore_n(dx, c, p_scale * vload_n(dx, c, FULL), FULL)
+        vstore_n(dx, a.classes - tail, p_scale * vload_n(dx, a.classes - tail, tail), tail)
+        fstore(dx, label, factor * q)
+
+
+def softmax_focal_loss(
+    x: np.ndarray,
+    target: np.ndarray,
+    alpha: np.ndarray | None = None,
+    *,
+    gamma: float = 2.0,
+    reduction: str = "mean",
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """-alpha[target] q**gamma log p, p = softmax(x)[target]: x (M, C) to loss, 0-d or (M,)."""
+    x, target = contiguous(x), contiguous(target)
+    rows, classes = x.shape
+    per_job, jobs = split(rows, classes)
+    losses = empty((rows,)) if reduction == "none" else None
+    sums = workspace("losses", 2 * jobs)[:2 * jobs].view(np.float64)
+    _softmax_losses(
+        jobs, threads=share(x.size), x=x, target=target, alpha=None if alpha is None else contiguous(alpha),
+        losses=losses, sums=sums, rows=rows, per_job=per_job, classes=classes, gamma=gamma)
+    if losses is not None:
+        return deliver(losses, out)
+    with np.errstate(all="ignore"):
+        return deliver(np.array(sums.sum() / (rows if reduction == "mean" else 1), np.float32), out)
+
+
+def softmax_focal_loss_backward(
+    dy: np.ndarray,
+    x: np.ndarray,
+    target: np.ndarray,
+    alpha: np.ndarray | None = None,
+    *,
+    gamma: float = 2.0,
+    reduction: str = "mean",
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Gradient to x: dy * alpha q**gamma (gamma p log p / q - 1) times (1 at the target, else 0) - softmax(x)."""
+    x, target = contiguous(x), contiguous(target)
+    rows, classes = x.shape
+    per_job, jobs = split(rows, classes)
+    dx = empty(x.shape)
+    of_rows = reduction == "none"
+    _softmax_gradients(
+        jobs, threads=share(x.size), x=x, target=target, alpha=None if alpha is None else contiguous(alpha),
+        dy=contiguous(dy) if of_rows else None, dx=dx, rows=rows, per_job=per_job, classes=classes, gamma=gamma,
+        scale=0.0 if of_rows else row_scale(dy, reduction, rows))
+    return deliver(dx, out)
