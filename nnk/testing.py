@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ STEPS = (1e-4, 1e-5, 1e-6, 1e-7)
 def gradcheck(
     module: Module,
     *inputs: Any,
+    wrt: Sequence[int] = (0,),
     directions: int = 3,
     rtol: float = 1e-5,
     atol: float = 1e-8,
@@ -27,8 +29,8 @@ def gradcheck(
 ) -> bool:
     """Compare a module's gradients with central differences; return True, or raise AssertionError saying what differs.
 
-    For a random dy the check takes L = sum(dy * module(*inputs)). For the first input and for every parameter a, and
-    for each of several random directions v, backward's <dL/da, v> must equal
+    For a random dy the check takes L = sum(dy * module(*inputs)). For each differentiated input and every parameter
+    a, and for each of several random directions v, backward's <dL/da, v> must equal
 
         (L(a + h v) - L(a - h v)) / (2 h)
 
@@ -39,27 +41,31 @@ def gradcheck(
 
     Args:
         module: the module, a loss as well.
-        inputs: the first is differentiated; others, such as a loss's labels, are passed on.
+        inputs: arrays of floats or labels.
+        wrt: which inputs are differentiated, by position: as many as backward returns gradients. Others, such as a
+            loss's labels, are passed on.
         directions: how many random directions for each array.
         rtol: relative tolerance.
         atol: absolute tolerance.
         seed: of the random directions.
 
     Raises:
-        AssertionError: naming each parameter (or "input") that disagrees, with both derivatives.
+        AssertionError: naming each parameter (or "input", "input 2", …) that disagrees, with both derivatives.
     """
     rng = np.random.default_rng(seed)
     module = copy.deepcopy(module).double()
-    x, *others = (_double(value) for value in inputs)
-    arrays = {"input": x, **{name: p.data for name, p in module.named_parameters() if p.requires_grad}}
+    inputs = [_double(value) for value in inputs]
+    names = ["input" if i == 0 else f"input {i + 1}" for i in wrt]
+    arrays = dict(zip(names, (inputs[i] for i in wrt)))
+    arrays |= {name: p.data for name, p in module.named_parameters() if p.requires_grad}
     for array in arrays.values():
         array += rng.uniform(0.5e-3, 1.5e-3, array.shape) * rng.choice([-1, 1], array.shape)
     with backend.use_backend("reference"):
-        dy, gradients = _backward(module, x, others, rng)
+        dy, gradients = _backward(module, inputs, names, rng)
 
         def loss() -> float:
             with untouched(module), no_grad():
-                return float(np.sum(dy * _first(module(x, *others))))
+                return float(np.sum(dy * _first(module(*inputs))))
 
         problems = []
         for name, array in arrays.items():
@@ -89,15 +95,21 @@ def _first(output: Any) -> Any:
     return output[0] if isinstance(output, tuple) else output
 
 
-def _backward(module: Module, x: Any, others: list, rng: np.random.Generator) -> tuple[Any, dict[str, Any]]:
+def _backward(
+    module: Module, inputs: list, names: list[str], rng: np.random.Generator
+) -> tuple[Any, dict[str, Any]]:
     """Run forward and backward once; return dy and all gradients by name, zeros where backward left none."""
     with untouched(module):
-        y = _first(module(x, *others))
+        y = _first(module(*inputs))
         dy = rng.standard_normal(y.shape)
         module.zero_grad()
         dx = module.backward(dy)
     gradients = {name: np.zeros(p.shape) if p.grad is None else p.grad for name, p in module.named_parameters()}
-    return dy, {"input": dx, **gradients}
+    dx = dx if isinstance(dx, tuple) else (dx,)
+    if len(dx) != len(names):
+        name = type(module).__name__
+        raise AssertionError(f"{name}.backward returned {len(dx)} gradients, but wrt names {len(names)} inputs")
+    return dy, {**dict(zip(names, dx)), **gradients}
 
 
 def _slope(loss: Any, array: np.ndarray, v: np.ndarray, h: float) -> float:

@@ -68,6 +68,56 @@ def test_a_gradient_of_another_shape_is_found():
         gradcheck(Reshapes(), X)
 
 
+class Product(nn.Module):
+    """x * y with a gradient to both, the second spoilt on request."""
+
+    def __init__(self, spoil=1.0):
+        self.spoil = spoil
+
+    def forward(self, x, y):
+        self.save(x, y)
+        return x * y
+
+    def backward(self, dy):
+        x, y = self.saved()
+        return dy * y, self.spoil * dy * x
+
+
+def test_several_inputs_are_differentiated():
+    assert gradcheck(Product(), X, X + 1, wrt=(0, 1))
+    with pytest.raises(AssertionError, match=r"Product.backward is wrong:\n  input 2: along") as caught:
+        gradcheck(Product(1.001), X, X + 1, wrt=(0, 1))
+    assert "input:" not in str(caught.value)
+
+
+def test_gradients_of_inputs_that_are_not_named():
+    with pytest.raises(AssertionError, match=r"Product.backward returned 2 gradients, but wrt names 1 inputs"):
+        gradcheck(Product(), X, X)
+
+
+class Quantile(nn.Module):
+    """A user's loss: 0.9 d where d = target - output > 0, else -0.1 d, on average."""
+
+    def __init__(self, slope=0.9):
+        self.slope = slope
+
+    def forward(self, output, target):
+        d = target - output
+        self.save(d)
+        return np.mean(np.maximum(0.9 * d, -0.1 * d))
+
+    def backward(self, dy=None):
+        d = self.saved()
+        return dy * np.where(d > 0, -self.slope, 0.1) / d.size
+
+
+def test_a_loss_of_the_users():
+    target = np.random.default_rng(1).standard_normal((4, 3))
+    assert gradcheck(Quantile(), X, target)
+    with pytest.raises(AssertionError, match=r"Quantile.backward is wrong"):
+        gradcheck(Quantile(0.8), X, target)
+
+
 def test_the_module_stays_as_it_is():
     model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
     before = {key: value.copy() for key, value in model.state_dict().items()}

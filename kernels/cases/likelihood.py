@@ -22,7 +22,7 @@ def _draw(parameter):
 def _floor(parameter):
     def draw(rng, shape):
         target = rng.choice([0.0, 0.5, -3.0], shape)
-        x = target + rng.choice([0.0, 1e-3, -1.0, 1e4], shape)
+        x = target + rng.choice([0.0, 2e-3, -1.0, 1e4], shape)
         return {"x": x, "target": target, parameter: rng.choice([0, 1e-40, 1e-7, 1e-6, 2e-6, 1, np.nan], shape)}
 
     return draw

@@ -12,7 +12,7 @@ from ._loss import chained, reduced
 from ._out import deliver
 
 LEAST_LOG = -100.0  # of a probability of 0: the loss stays finite
-LEAST_VARIANCE = 1e-12  # of p (1 - p), by which the gradient divides
+LEAST_VARIANCE = float(np.float32(1e-12))  # of p (1 - p), by which the gradient divides
 
 
 def binary_cross_entropy(

@@ -22,8 +22,12 @@ OTHERWISE = {
     **{(name, "special"): {"y"} for name in ("relu6", "hardswish", "elu")},
     ("elu", "special_selu"): {"y"},
     ("cross_entropy", "not_finite"): {"y"},  # PyTorch's gradient of an ignored row of NaN is NaN, not 0
+    ("l1_loss", "kinks"): {"y"},  # PyTorch's sign of NaN is 0; the kinks themselves are tested value by value
+    ("smooth_l1_loss", "beta_0"): {"y"},  # the same
+    ("soft_cross_entropy", "not_finite"): {"y"},  # PyTorch's gradient of NaN is 0 in classes of probability 0
+    ("softmax_focal_loss", "not_finite"): {"y"},
 }
-NOT_IN_TORCH = {"indices", "mean", "invstd", "var", "scale", "lse"}
+NOT_IN_TORCH = {"indices", "mean", "invstd", "var", "scale", "lse", "total"}
 
 
 def leaf(array):
@@ -153,6 +157,108 @@ def cross_entropy(*, x, target, weight, dy, **options):
     return gradients(F.cross_entropy(x, torch.tensor(target), weight, **options), dy, x=x)
 
 
+def soft_cross_entropy(*, x, target, weight, dy, **options):
+    x = leaf(x)
+    weight = None if weight is None else torch.tensor(weight)
+    return gradients(F.cross_entropy(x, torch.tensor(target), weight, **options), dy, x=x)
+
+
+def nll_loss(*, x, target, weight, dy, **options):
+    x = leaf(x)
+    weight = None if weight is None else torch.tensor(weight)
+    return gradients(F.nll_loss(x, torch.tensor(target), weight, **options), dy, x=x)
+
+
+def regression(function):
+    def run(*, x, target, dy, **options):
+        x = leaf(x)
+        pair = torch.broadcast_tensors(x, torch.tensor(target))
+        return gradients(function(*pair, **options), dy, x=x)
+
+    return run
+
+
+mse_loss, l1_loss, smooth_l1_loss = regression(F.mse_loss), regression(F.l1_loss), regression(F.smooth_l1_loss)
+huber_loss = regression(F.huber_loss)
+
+
+def kl_div(*, x, target, dy, **options):
+    x = leaf(x)
+    return gradients(F.kl_div(x, torch.tensor(target), **options), dy, x=x)
+
+
+def binary(function):
+    def run(*, x, target, dy, reduction, **weights):
+        x = leaf(x)
+        weights = {name: None if w is None else torch.tensor(w) for name, w in weights.items()}
+        return gradients(function(x, torch.tensor(target), reduction=reduction, **weights), dy, x=x)
+
+    return run
+
+
+binary_cross_entropy = binary(F.binary_cross_entropy)
+binary_cross_entropy_with_logits = binary(F.binary_cross_entropy_with_logits)
+
+
+def reduced(losses, reduction):
+    return losses if reduction == "none" else getattr(losses, reduction)()
+
+
+def gaussian_nll_loss(*, x, target, var, dy, reduction, **options):
+    leaves = {"x": leaf(x), "var": leaf(var)}
+    full = torch.broadcast_tensors(leaves["x"], torch.tensor(target), leaves["var"])
+    return gradients(F.gaussian_nll_loss(*full, reduction=reduction, **options), dy, **leaves)
+
+
+class Floor(torch.autograd.Function):
+    """max(x, least), with a gradient as if nothing had been held."""
+
+    @staticmethod
+    def forward(ctx, x, least):
+        return x.clamp(min=least)
+
+    @staticmethod
+    def backward(ctx, dy):
+        return dy, None
+
+
+def laplace_nll_loss(*, x, target, scale, dy, reduction, eps, full=False):
+    leaves = {"x": leaf(x), "scale": leaf(scale)}
+    law = torch.distributions.Laplace(leaves["x"], Floor.apply(leaves["scale"], eps), validate_args=False)
+    losses = -law.log_prob(torch.tensor(target)) - (0 if full else np.log(2))
+    return gradients(reduced(losses, reduction), dy, **leaves)
+
+
+def bernoulli_nll_loss(*, x, target, dy, reduction, eps):
+    x, t = leaf(x), torch.tensor(target)
+    losses = -t * Floor.apply(x, eps).log() - (1 - t) * Floor.apply(1 - x, eps).log()
+    return gradients(reduced(losses, reduction), dy, x=x)
+
+
+def margin_ranking_loss(*, x1, x2, target, dy, **options):
+    leaves = {"x1": leaf(x1), "x2": leaf(x2)}
+    return gradients(F.margin_ranking_loss(*leaves.values(), torch.tensor(target), **options), dy, **leaves)
+
+
+def sigmoid_focal_loss(*, x, target, dy, gamma, alpha, reduction):
+    x, truth = leaf(x), torch.tensor(target) == 1
+    z = torch.where(truth, x, -x)
+    losses = -torch.exp(gamma * F.logsigmoid(-z)) * F.logsigmoid(z)
+    if alpha is not None:
+        losses = losses * torch.where(truth, alpha, 1 - alpha)
+    return gradients(reduced(losses, reduction), dy, x=x)
+
+
+def softmax_focal_loss(*, x, target, alpha, dy, gamma, reduction):
+    x, target = leaf(x), torch.tensor(target)
+    log_p = F.log_softmax(x, 1)
+    truth = F.one_hot(target, x.shape[1]) == 1
+    log_q = torch.where(truth, -torch.inf, log_p).logsumexp(1)
+    log_p = log_p.gather(1, target[:, None])[:, 0]
+    losses = -torch.exp(gamma * log_q) * log_p if gamma else -log_p
+    return gradients(reduced(losses if alpha is None else torch.tensor(alpha)[target] * losses, reduction), dy, x=x)
+
+
 def total_norm(*, xs, norm_type):
     # PyTorch takes no largest or smallest element of an empty array.
     return {"y": torch.nn.utils.get_total_norm([torch.tensor(x) for x in xs if x.size or norm_type == 2], norm_type)}
@@ -259,6 +365,7 @@ RUNS = [
 
 @pytest.mark.parametrize(("op", "case"), RUNS)
 @pytest.mark.filterwarnings("ignore:invalid value")
+@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides")
 def test_same_numbers(op, case):
     got = op.suite.run(reference, **case.make(np.random.default_rng(0)))
     want = globals()[op.name](**case.make(np.random.default_rng(0)))
