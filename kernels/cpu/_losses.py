@@ -46,7 +46,7 @@ _PART = 64 * L  # floats that each lane sums 64 of in a row
 # ---------------------------------------------------------------- inside kernels
 @inner
 def log1p(x):
-    """log(1 + x): the logarithm of the rounded sum, and what the rounding took away. -inf at -1."""
+    """log(1 + x) for every x (`vlog1p` is for 0 to 1): that of the rounded sum, and what the rounding took away."""
     u = x + 1.0
     return vlog(u) + vselect(u > 0.0, (x - (u - 1.0)) / u, 0.0)
 

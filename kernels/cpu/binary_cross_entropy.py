@@ -10,7 +10,7 @@ import numpy as np
 
 from ._driver import job
 from ._losses import BACKWARD, FORWARD, backward, each_loss, each_slope, forward, log1p
-from ._math import vexp, vlog
+from ._math import vexp, vlog, vlog1p
 from .simd import vabs, vload_n, vmax, vselect, vsplat
 
 
@@ -31,7 +31,7 @@ def _slope(a, x, target, weight, other, i, n):
 @each_loss
 def _loss_of_logits(a, x, target, weight, other, i, n):
     z, t = vload_n(x, i, n), vload_n(target, i, n)
-    rest = log1p(vexp(-vabs(z)))  # softplus(z) = max(z, 0) + rest
+    rest = vlog1p(vexp(-vabs(z)))  # softplus(z) = max(z, 0) + rest
     positive = vload_n(other, i, n) * t * (vmax(-z, vsplat(0.0)) + rest)
     return vload_n(weight, i, n) * (positive + (1 - t) * (vmax(z, vsplat(0.0)) + rest))
 

@@ -14,7 +14,7 @@ from ._compile import inner
 from ._driver import FLOAT, INT, PTR, job, share
 from ._layout import contiguous, deliver
 from ._losses import BACKWARD, FORWARD, backward, each_loss, each_slope, forward, log1p
-from ._math import vexp, vlog
+from ._math import vexp, vlog, vlog1p
 from ._memory import empty, workspace
 from ._softmax import largest, row_scale, row_sum, split
 from .simd import (
@@ -39,7 +39,7 @@ from .simd import (
 @inner
 def _logs(z):
     """log p and log q of the truth with logit z, p + q = 1."""
-    rest = log1p(vexp(-vabs(z)))
+    rest = vlog1p(vexp(-vabs(z)))
     return -(vmax(-z, vsplat(0.0)) + rest), -(vmax(z, vsplat(0.0)) + rest)
 
 
