@@ -220,6 +220,27 @@ def test_python_threads_on_each_layer(layer, python):
     assert python(CONCURRENT, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS=2) == f"{layer} 0"
 
 
+@pytest.mark.skipif(not HAS_OMP, reason="Numba has no OpenMP here")
+@pytest.mark.parametrize(("chosen", "spins"), [({}, "2000"), ({"GOMP_SPINCOUNT": 7}, "7"),
+                                               ({"OMP_WAIT_POLICY": "passive"}, "0")])
+def test_waiting_threads_spin_briefly_unless_the_user_has_chosen(chosen, spins, python, monkeypatch):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    program = """
+import os
+before = dict(os.environ)
+from nnk.kernels.cpu import _driver
+_driver.threading_layer()
+print(os.environ == before)
+"""
+    process = python.start(program, NUMBA_THREADING_LAYER="omp", OMP_DISPLAY_ENV="verbose", **chosen)
+    out, shown = process.communicate(timeout=120)
+    assert out == "True\n"
+    if "GOMP_SPINCOUNT" not in shown:
+        pytest.skip("an OpenMP other than GNU's")
+    assert f"GOMP_SPINCOUNT = '{spins}'" in shown
+
+
 # A child forked before, after or during a parallel kernel computes the same; so does its own child.
 FORK = """
 import os, sys, threading, warnings
