@@ -21,6 +21,7 @@ from nnk.nn.batchnorm import BatchNorm1d, BatchNorm2d
 from nnk.nn.container import Concat, Flatten, Identity, ModuleList, Residual, Sequential
 from nnk.nn.conv import Conv2d
 from nnk.nn.dropout import Dropout
+from nnk.nn.fold import fold_batchnorm
 from nnk.nn.inspect import first_nonfinite
 from nnk.nn.instancenorm import InstanceNorm2d
 from nnk.nn.linear import Linear
@@ -101,6 +102,7 @@ __all__ = [
     "Swish",
     "Tanh",
     "first_nonfinite",
+    "fold_batchnorm",
     "init",
     "utils",
     "watch",

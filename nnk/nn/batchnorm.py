@@ -36,10 +36,23 @@ class _BatchNorm(RunningNorm):
         if self.eps <= 0:
             raise ValueError(f"{type(self).__name__}: eps is {self.eps}, expected a positive number in training")
 
-    def forward(self, x: Any, tail: Any = None) -> Any:
-        """Return `x` normalised. `tail` is explained in `nnk.nn.fusion`."""
+    def folded_into(self, bias: Any) -> tuple[Any, Any]:
+        """Return (scale, shift) by channel: with the running statistics, normalising x + bias gives x*scale + shift.
+
+        A `bias` of None is zero.
+        """
+        scale = 1 / np.sqrt(self.running_var + self.eps)
+        if self.weight is not None:
+            scale = scale * self.weight.data
+        shift = (-self.running_mean if bias is None else bias - self.running_mean) * scale
+        return scale, shift if self.bias is None else shift + self.bias.data
+
+    def forward(self, x: Any, tail: Any = None, folded: bool = False) -> Any:
+        """Return `x` normalised. `tail` and `folded` are explained in `nnk.nn.fusion`."""
         x = backend.as_array(x)
         self._check(x)
+        if folded:
+            return x
         vectors = self._arrays()
         kernels = backend.of(x, *vectors, self.running_mean, self.running_var)
         by_batch = self.training or self.running_mean is None

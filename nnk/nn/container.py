@@ -1,7 +1,8 @@
 """Modules made of modules: in a row, in a list, beside each other; and the two that only pass on.
 
 A container's backward calls the backwards of its modules in the exact reverse order of its forward. `Sequential` and
-`Residual` let a batch norm do the work of the sum and the ReLU behind it: see `nnk.nn.fusion`.
+`Residual` let a batch norm do the work of the sum and the ReLU behind it, or a convolution that of the batch norm: see
+`nnk.nn.fusion`.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class Sequential(_Numbered):
         """Return the last module's output. `rectified` and `tail` are explained in `nnk.nn.fusion`."""
         steps = fusion.steps(list(self))
         self.save(steps)
-        for module, fused in fusion.between(steps, rectified, tail):
+        for module, fused in fusion.folded(fusion.between(steps, rectified, tail)):
             x = module(x, **fused)
         return x
 
@@ -219,6 +220,8 @@ class Concat(Module):
 
 class Identity(Module):
     """y = x. Arguments of any kind are accepted and ignored."""
+
+    fuses_as: ClassVar = "identity"
 
     def __init__(self, *args: Any, **kwargs: Any):
         pass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 from nnk import backend
 from nnk.nn import arguments, init
@@ -34,6 +34,8 @@ class Conv2d(Module):
     the kernel; TypeError on another dtype than the weight's.
     Source: Dumoulin and Visin (2016), arXiv:1603.07285.
     """
+
+    fuses_as: ClassVar = "conv"
 
     def __init__(
         self,
@@ -94,19 +96,26 @@ class Conv2d(Module):
             "precision": backend.get_precision(),
         }
 
-    def forward(self, x: Any) -> Any:
-        """Return the convolution of `x` with the weight, plus the bias."""
+    def forward(self, x: Any, norm: Any = None, rectify: bool = False) -> Any:
+        """Return the convolution of `x` with the weight, plus the bias.
+
+        `norm` and `rectify` are explained in `nnk.nn.fusion`.
+        """
         x = backend.as_array(x)
-        weight = self.weight.data
-        kernels = backend.of(x, weight)
+        weight, bias = self.weight.data, None if self.bias is None else self.bias.data
+        scale = None
+        if norm is not None:
+            scale, bias = norm.folded_into(bias)
+        kernels = backend.of(x, weight, scale, bias)
         window = self._window()
         self._check(x, window["padding"])
         single = x.ndim == 3
         x = backend.channels_last(x[None] if single else x)
         self.save(x, single, window)
-        bias = None if self.bias is None else self.bias.data
+        activation = "relu" if rectify else None
         # Without gradients the weight is likely the one of the last call, and of the next.
-        y = kernels.conv2d(x, weight, bias, **window, keep_packed=not thread.saving)
+        keep = not thread.saving
+        y = kernels.conv2d(x, weight, bias, **window, scale=scale, activation=activation, keep_packed=keep)
         return y[0] if single else y
 
     def _check(self, x: Any, padding: tuple) -> None:

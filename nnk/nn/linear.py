@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,6 +24,8 @@ class Linear(Module):
 
     Raises ValueError when the last axis is not in_features long, TypeError on another dtype than the weight's.
     """
+
+    fuses_as: ClassVar = "linear"
 
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, device: str | None = None, dtype: Any = None

@@ -434,6 +434,110 @@ def test_a_container_with_a_forward_of_its_own(reference, rng):
     compare(shuffled(seq(SuperSequential(conv(), norm(), relu(), norm()), relu()).double(), rng))
 
 
+# ------------------------------------------------------------------------------------------------ inference
+
+
+class LoudConv(nn.Conv2d):
+    def forward(self, x):
+        return super().forward(x)
+
+
+def shared_conv():
+    both = conv()
+    return seq(both, norm(), both, norm(), relu(), both, relu())
+
+
+# A network in eval mode, and how many batch norms, sums and ReLUs are left to kernels of their own under no_grad.
+FOLDED = {
+    "norm": (lambda: seq(conv(), norm()), 0),
+    "relu": (lambda: seq(conv(), relu()), 0),
+    "norm and relu": (lambda: seq(conv(), norm(), relu(), nn.Conv2d(C, C, 1), norm(), relu()), 0),
+    "bias": (lambda: seq(nn.Conv2d(C, C, 1), norm(bias=False), relu()), 0),
+    "depthwise": (lambda: seq(nn.Conv2d(C, C, 3, padding=1, groups=C), norm(affine=False), relu()), 0),
+    "identities between": (lambda: seq(conv(), nn.Identity(), norm(), nn.Identity(), relu()), 0),
+    "relu inside": (lambda: seq(conv(), norm(), seq(relu(), conv())), 0),
+    "relu outside": (lambda: seq(seq(conv(), norm()), relu()), 0),
+    "relu outside, no norm": (lambda: seq(seq(conv()), relu()), 1),
+    "shared conv": (shared_conv, 0),
+    "shared norm": (shared_norm, 2),
+    "residual": (lambda: seq(res(seq(conv(), norm(), relu(), conv(), norm())), relu()), 1),
+    "residual without relu": (lambda: seq(res(seq(conv(), norm(), relu(), conv(), norm()))), 1),
+    "shortcut": (lambda: seq(res(seq(conv(), norm()), seq(conv(), norm())), relu()), 1),
+    "two norms": (lambda: seq(conv(), norm(), norm(), relu()), 1),
+    "norm before": (lambda: seq(norm(), relu(), conv()), 1),
+    "other activation": (lambda: seq(conv(), norm(), nn.LeakyReLU(0.0)), 1),
+    "batch statistics": (lambda: seq(conv(), norm(track_running_stats=False), relu()), 1),
+    "conv of its own kind": (lambda: seq(LoudConv(C, C, 1), norm(), relu()), 1),
+    "norm of its own kind": (lambda: seq(conv(), LoudNorm(C), relu()), 2),
+    "relu of its own kind": (lambda: seq(conv(), norm(), LoudReLU()), 1),
+}
+NORMS = ("batch_norm_eval", "batch_norm_relu_eval", "batch_norm_train", "batch_norm_relu_train")
+WORK = (*NORMS, "relu", "leaky_relu", "add")
+
+
+@pytest.mark.parametrize(("build", "left"), FOLDED.values(), ids=FOLDED)
+def test_convolutions_do_what_is_behind_them(reference, called, rng, build, left):
+    model = shuffled(build().double(), rng).eval()
+    expected = unfused(model, X)
+    called.clear()
+    with nnk.no_grad():
+        same(model(X), expected, np.float64)
+    assert sum(called.count(name) for name in WORK) == left
+
+
+@pytest.mark.parametrize(("build", "left"), FOLDED.values(), ids=FOLDED)
+def test_convolutions_do_what_is_behind_them_on_the_cpu(rng, build, left):
+    model, x = shuffled(build(), rng).eval(), X.astype(np.float32)
+    expected = unfused(model, x)
+    with nnk.no_grad():
+        same(model(x), expected, np.float32)
+
+
+def test_what_is_saved_for_backward_is_made(reference, called):
+    model = seq(conv(), norm(), relu()).double().eval()
+    model(X)
+    assert called.count("batch_norm_relu_eval") == 1
+
+
+def test_a_norm_in_training_mode_does_its_own_work(reference, called):
+    model = seq(conv(), norm(), relu()).double()
+    with nnk.no_grad():
+        model(X)
+    assert called.count("batch_norm_relu_train") == 1
+    assert model[1].num_batches_tracked == 1
+
+
+@pytest.mark.parametrize("name", ["0.weight", "1.weight", "1.bias", "1.running_mean", "1.running_var"])
+def test_every_change_is_seen_by_the_next_forward(rng, name):
+    model = shuffled(seq(nn.Conv2d(C, 32, 3, bias=False), nn.BatchNorm2d(32), relu()), rng).eval()
+    x = X.astype(np.float32)
+    with nnk.no_grad():
+        before = model(x)
+        model.state_dict()[name][3] += 0.5
+        after = model(x)
+    assert (np.abs(after - before).max(axis=(0, 2, 3)) > 1e-4).tolist() == [i == 3 for i in range(32)]
+    same(after, unfused(model, x), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("build", "shape", "error", "message"),
+    [
+        (lambda: seq(conv(), nn.BatchNorm2d(C + 1), relu()), (2, C, 5, 5), ValueError, "num_features is 4"),
+        (lambda: seq(conv(), nn.BatchNorm1d(C), relu()), (2, C, 5, 5), ValueError, "BatchNorm1d"),
+        (lambda: seq(conv(), norm(), relu()), (C, 5, 5), ValueError, "BatchNorm2d"),
+        (lambda: seq(conv(), norm().float(), relu()), (2, C, 5, 5), TypeError, "float32"),
+    ],
+    ids=["channels", "axes", "unbatched", "dtype"],
+)
+def test_errors_are_those_of_the_modules(reference, build, shape, error, message):
+    model = build().double().eval()
+    if error is TypeError:
+        model[1].float()
+    for mode in (nnk.no_grad(), nn.watch(lambda module, output: None)):
+        with pytest.raises(error, match=message), mode:
+            model(np.zeros(shape))
+
+
 # ------------------------------------------------------------------------------------------------ inspection
 
 
