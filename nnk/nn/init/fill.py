@@ -1,4 +1,4 @@
-"""How parameters start: functions that fill an array in place, with torch.nn.init's names and arguments.
+"""Functions that fill an array in place.
 
 Each takes a `Parameter` or an array and returns it. Random ones draw from nnk's generator (`nnk.manual_seed`), or from
 `generator`, a `numpy.random.Generator`; they draw in float64, so a model gets the same numbers in every dtype.
@@ -17,10 +17,17 @@ from nnk.nn.parameter import Parameter
 __all__ = [
     "calculate_gain",
     "constant_",
+    "dirac_",
+    "empty",
+    "eye_",
+    "full",
     "kaiming_normal_",
     "kaiming_uniform_",
     "normal_",
     "ones_",
+    "orthogonal_",
+    "sparse_",
+    "trunc_normal_",
     "uniform_",
     "xavier_normal_",
     "xavier_uniform_",
@@ -73,6 +80,109 @@ def normal_(
 ) -> Fillable:
     """Fill with numbers drawn from a normal distribution."""
     return _fill(tensor, (generator or random.generator()).normal(mean, std, tensor.shape))
+
+
+def trunc_normal_(
+    tensor: Fillable,
+    mean: float = 0.0,
+    std: float = 1.0,
+    a: float = -2.0,
+    b: float = 2.0,
+    generator: np.random.Generator | None = None,
+) -> Fillable:
+    """Fill with numbers drawn from a normal distribution, those outside [a, b] drawn again.
+
+    Raises ValueError unless a < b and std > 0.
+    """
+    if not a < b:
+        raise ValueError(f"a is {a} and b is {b}, expected a < b")
+    if not std > 0:
+        raise ValueError(f"std is {std}, expected above 0")
+    draws = generator or random.generator()
+    low, high = (a - mean) / std, (b - mean) / std
+    inside = (math.erf(high / math.sqrt(2)) - math.erf(low / math.sqrt(2))) / 2
+    peak = min(max(0.0, low), high)  # where the density within the bounds is largest
+    values = np.empty(math.prod(tensor.shape))
+    missing = np.arange(values.size)
+    while missing.size:
+        if inside > 0.3:
+            z = draws.standard_normal(missing.size)
+            accepted = (z >= low) & (z <= high)
+        else:  # in the tail too few would be kept: even draws, kept as often as the density says
+            z = draws.uniform(low, high, missing.size)
+            accepted = np.log1p(-draws.random(missing.size)) <= (peak**2 - z**2) / 2
+        values[missing[accepted]] = z[accepted]
+        missing = missing[~accepted]
+    return _fill(tensor, mean + std * values.reshape(tensor.shape))
+
+
+def eye_(tensor: Fillable) -> Fillable:
+    """Fill a matrix with ones on its diagonal and zeros elsewhere: y = x, as far as the sizes allow.
+
+    Raises ValueError unless there are two axes.
+    """
+    return _fill(tensor, np.eye(*_matrix(tensor)))
+
+
+def dirac_(tensor: Fillable, groups: int = 1) -> Fillable:
+    """Fill a convolution's weights (out, in / groups, *window) so that channels pass unchanged, as far as there are.
+
+    Within each of `groups` groups, output channel d is input channel d. Raises ValueError unless there are three to
+    five axes, the first a multiple of `groups`.
+    """
+    shape = tensor.shape
+    if len(shape) not in (3, 4, 5):
+        raise ValueError(f"tensor has shape {shape}, expected three to five axes (out, in, *window)")
+    if groups < 1 or shape[0] % groups:
+        raise ValueError(f"groups is {groups}, expected a divisor of the first axis, {shape[0]}")
+    values = np.zeros(shape)
+    size = shape[0] // groups
+    passed = np.arange(min(size, shape[1]))
+    centre = tuple(length // 2 for length in shape[2:])
+    for group in range(groups):
+        values[(group * size + passed, passed, *centre)] = 1
+    return _fill(tensor, values)
+
+
+def orthogonal_(
+    tensor: Fillable, gain: float = 1, generator: np.random.Generator | None = None
+) -> Fillable:
+    """Fill with `gain` times a random (semi-)orthogonal matrix of shape (first axis, all others).
+
+    Raises ValueError below two axes. Sources: Saxe, McClelland and Ganguli (2014), arXiv:1312.6120; Mezzadri (2007),
+    arXiv:math-ph/0609050, for the signs that make it uniform.
+    """
+    columns, _ = _fans(tensor)
+    rows = tensor.shape[0]
+    if rows * columns == 0:
+        return tensor
+    q, r = np.linalg.qr((generator or random.generator()).standard_normal((max(rows, columns), min(rows, columns))))
+    q *= np.where(np.diag(r) < 0, -1, 1)
+    return _fill(tensor, gain * (q.T if rows < columns else q).reshape(tensor.shape))
+
+
+def sparse_(
+    tensor: Fillable, sparsity: float, std: float = 0.01, generator: np.random.Generator | None = None
+) -> Fillable:
+    """Fill a matrix from a normal distribution, but a random part `sparsity` of each column with zeros, rounded up.
+
+    Raises ValueError unless there are two axes and 0 <= sparsity <= 1.
+    Source: Martens (2010), "Deep learning via Hessian-free optimization", section 5.
+    """
+    rows, columns = _matrix(tensor)
+    if not 0 <= sparsity <= 1:
+        raise ValueError(f"sparsity is {sparsity}, expected 0 <= sparsity <= 1")
+    draws = generator or random.generator()
+    values = draws.normal(0, std, (rows, columns))
+    ranks = draws.random((rows, columns)).argsort(axis=0)
+    np.put_along_axis(values, ranks[: math.ceil(sparsity * rows)], 0, axis=0)
+    return _fill(tensor, values)
+
+
+def _matrix(tensor: Fillable) -> tuple[int, int]:
+    if len(tensor.shape) != 2:
+        raise ValueError(f"tensor has shape {tensor.shape}, expected two axes")
+    return tensor.shape
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
