@@ -276,6 +276,22 @@ def mish_backward(dy, x):
     return aten.mish_backward(dy, x)
 
 
+def softmax(x, *, dim):
+    return aten._softmax(x, dim, False)
+
+
+def softmax_backward(dy, y, *, dim):
+    return aten._softmax_backward_data(dy, y, dim, torch.float32)
+
+
+def log_softmax(x, *, dim):
+    return aten._log_softmax(x, dim, False)
+
+
+def log_softmax_backward(dy, y, *, dim):
+    return aten._log_softmax_backward_data(dy, y, dim, torch.float32)
+
+
 def prelu(x, weight):
     return F.prelu(x, weight)
 

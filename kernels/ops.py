@@ -98,6 +98,8 @@ OPS = (
     Op("silu", "gated", ("silu", "silu_backward")),
     Op("swish", "gated", ("swish", "swish_backward")),
     Op("mish", "gated", ("mish", "mish_backward")),
+    Op("softmax", "softmax", ("softmax", "softmax_backward")),
+    Op("log_softmax", "softmax", ("log_softmax", "log_softmax_backward")),
     Op("prelu", "prelu", ("prelu", "prelu_backward")),
     Op("maxout", "maxout", ("maxout", "maxout_backward")),
     Op("add", "elementwise", ("add",)),

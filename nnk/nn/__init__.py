@@ -48,6 +48,7 @@ from nnk.nn.parameter import Parameter
 from nnk.nn.pending import watch
 from nnk.nn.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 from nnk.nn.prelu import PReLU, Swish
+from nnk.nn.softmax import LogSoftmax, Softmax
 
 __all__ = [
     "ELU",
@@ -80,6 +81,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LogSoftmax",
     "MSELoss",
     "MarginRankingLoss",
     "MaxPool2d",
@@ -98,6 +100,7 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "SmoothL1Loss",
+    "Softmax",
     "Softplus",
     "Swish",
     "Tanh",

@@ -127,6 +127,8 @@ relu, leaky_relu, relu6 = map(pointwise, (F.relu, F.leaky_relu, F.relu6))
 hardsigmoid, hardswish = map(pointwise, (F.hardsigmoid, F.hardswish))
 elu, softplus = map(pointwise, (torch.ops.aten.elu, F.softplus))
 gelu, mish = map(pointwise, (F.gelu, F.mish))
+softmax = pointwise(lambda x, dim, temperature=1.0: F.softmax(x / temperature, dim))
+log_softmax = pointwise(F.log_softmax)
 silu = pointwise(lambda x, beta=1.0: x * torch.sigmoid(beta * x))
 sigmoid, tanh = pointwise(torch.sigmoid), pointwise(torch.tanh)
 
