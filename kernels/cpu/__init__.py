@@ -10,6 +10,7 @@ underscore, and `simd.py`), from the bottom up:
   random numbers.
 - `_blocks.py`, `_rows.py`, `_tensors.py`, `_reduce.py`: how memory-bound kernels walk an array, its channels,
   the parameters of a model, and sums over rows.
+- `_stream.py`: large results written past the caches.
 - `_batchnorm.py`: statistics of a batch and sums for its gradients.
 - `_tile.py`: register tiles; `_pack.py` the weights that they read; `_direct.py`, `_wgrad.py`, `_depthwise.py`
   convolution with them; `_transform.py`, `_winograd.py`, `_winograd_wgrad.py` with fewer products.

@@ -12,90 +12,90 @@ import numpy as np
 from ._blocks import backward, forward, pointwise
 from ._driver import FLOAT, PTR
 from ._math import vsigmoid, vtanh
-from .simd import vload_n, vmax, vmin, vselect, vsplat, vstore_n
+from .simd import vload_n, vmax, vmin, vselect, vsplat
 
 _SIXTH = np.float32(1 / 6)
 
 
-@pointwise(x=PTR, y=PTR)
+@pointwise(x=PTR)
 def _relu_blocks(a, i, n):
     x = vload_n(a.x, i, n)
-    vstore_n(a.y, i, vselect(x <= 0, 0, x), n)
+    return vselect(x <= 0, 0, x)
 
 
-@pointwise(dy=PTR, saved=PTR, dx=PTR)
+@pointwise(dy=PTR, saved=PTR)
 def _relu_backward_blocks(a, i, n):
     y = vload_n(a.saved, i, n)
-    vstore_n(a.dx, i, vselect(y <= 0, 0, vload_n(a.dy, i, n)), n)
+    return vselect(y <= 0, 0, vload_n(a.dy, i, n))
 
 
-@pointwise(x=PTR, y=PTR, slope=FLOAT)
+@pointwise(x=PTR, slope=FLOAT)
 def _leaky_relu_blocks(a, i, n):
     x = vload_n(a.x, i, n)
-    vstore_n(a.y, i, vselect(x > 0, x, a.slope * x), n)
+    return vselect(x > 0, x, a.slope * x)
 
 
-@pointwise(dy=PTR, saved=PTR, dx=PTR, slope=FLOAT)
+@pointwise(dy=PTR, saved=PTR, slope=FLOAT)
 def _leaky_relu_backward_blocks(a, i, n):
     dy = vload_n(a.dy, i, n)
-    vstore_n(a.dx, i, vselect(vload_n(a.saved, i, n) > 0, dy, a.slope * dy), n)
+    return vselect(vload_n(a.saved, i, n) > 0, dy, a.slope * dy)
 
 
-@pointwise(x=PTR, y=PTR)
+@pointwise(x=PTR)
 def _relu6_blocks(a, i, n):
-    vstore_n(a.y, i, vmin(vmax(vload_n(a.x, i, n), vsplat(0.0)), vsplat(6.0)), n)
+    return vmin(vmax(vload_n(a.x, i, n), vsplat(0.0)), vsplat(6.0))
 
 
-@pointwise(dy=PTR, saved=PTR, dx=PTR)
+@pointwise(dy=PTR, saved=PTR)
 def _relu6_backward_blocks(a, i, n):
     y = vload_n(a.saved, i, n)
-    vstore_n(a.dx, i, vselect((y <= 0) | (y >= 6), 0, vload_n(a.dy, i, n)), n)
+    return vselect((y <= 0) | (y >= 6), 0, vload_n(a.dy, i, n))
 
 
-@pointwise(x=PTR, y=PTR)
+@pointwise(x=PTR)
 def _hardsigmoid_blocks(a, i, n):
-    vstore_n(a.y, i, vmin(vmax(vload_n(a.x, i, n) + 3, vsplat(0.0)), vsplat(6.0)) * _SIXTH, n)
+    return vmin(vmax(vload_n(a.x, i, n) + 3, vsplat(0.0)), vsplat(6.0)) * _SIXTH
 
 
-@pointwise(dy=PTR, saved=PTR, dx=PTR)
+@pointwise(dy=PTR, saved=PTR)
 def _hardsigmoid_backward_blocks(a, i, n):
     x = vload_n(a.saved, i, n)
-    vstore_n(a.dx, i, vselect((x > -3) & (x < 3), _SIXTH * vload_n(a.dy, i, n), 0), n)
+    return vselect((x > -3) & (x < 3), _SIXTH * vload_n(a.dy, i, n), 0)
 
 
-@pointwise(x=PTR, y=PTR)
+@pointwise(x=PTR)
 def _hardswish_blocks(a, i, n):
     x = vload_n(a.x, i, n)
-    vstore_n(a.y, i, x * (vmin(vmax(x + 3, vsplat(0.0)), vsplat(6.0)) * _SIXTH), n)
+    return x * (vmin(vmax(x + 3, vsplat(0.0)), vsplat(6.0)) * _SIXTH)
 
 
-@pointwise(dy=PTR, saved=PTR, dx=PTR)
+@pointwise(dy=PTR, saved=PTR)
 def _hardswish_backward_blocks(a, i, n):
     x, dy = vload_n(a.saved, i, n), vload_n(a.dy, i, n)
     bend = vselect(x <= -3, 0, dy * ((2 * x + 3) * _SIXTH))
-    vstore_n(a.dx, i, vselect(x >= 3, dy, bend), n)
+    return vselect(x >= 3, dy, bend)
 
 
-@pointwise(x=PTR, y=PTR)
+@pointwise(x=PTR)
 def _sigmoid_blocks(a, i, n):
-    vstore_n(a.y, i, vsigmoid(vload_n(a.x, i, n)), n)
+    return vsigmoid(vload_n(a.x, i, n))
 
 
-@pointwise(dy=PTR, saved=PTR, dx=PTR)
+@pointwise(dy=PTR, saved=PTR)
 def _sigmoid_backward_blocks(a, i, n):
     y = vload_n(a.saved, i, n)
-    vstore_n(a.dx, i, vload_n(a.dy, i, n) * y * (1 - y), n)
+    return vload_n(a.dy, i, n) * y * (1 - y)
 
 
-@pointwise(x=PTR, y=PTR)
+@pointwise(x=PTR)
 def _tanh_blocks(a, i, n):
-    vstore_n(a.y, i, vtanh(vload_n(a.x, i, n)), n)
+    return vtanh(vload_n(a.x, i, n))
 
 
-@pointwise(dy=PTR, saved=PTR, dx=PTR)
+@pointwise(dy=PTR, saved=PTR)
 def _tanh_backward_blocks(a, i, n):
     y = vload_n(a.saved, i, n)
-    vstore_n(a.dx, i, vload_n(a.dy, i, n) * (1 - y * y), n)
+    return vload_n(a.dy, i, n) * (1 - y * y)
 
 
 def relu(x: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:

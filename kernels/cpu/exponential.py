@@ -11,33 +11,33 @@ import numpy as np
 from ._blocks import backward, forward, pointwise
 from ._driver import FLOAT, PTR
 from ._math import vexp, vexpm1, vlog1p, vsigmoid
-from .simd import vabs, vload_n, vmax, vselect, vsplat, vstore_n
+from .simd import vabs, vload_n, vmax, vselect, vsplat
 
 
-@pointwise(x=PTR, y=PTR, left=FLOAT, right=FLOAT)
+@pointwise(x=PTR, left=FLOAT, right=FLOAT)
 def _elu_blocks(a, i, n):
     x = vload_n(a.x, i, n)
-    vstore_n(a.y, i, vselect(x > 0, a.right * x, a.left * vexpm1(x)), n)
+    return vselect(x > 0, a.right * x, a.left * vexpm1(x))
 
 
-@pointwise(dy=PTR, saved=PTR, dx=PTR, left=FLOAT, right=FLOAT)
+@pointwise(dy=PTR, saved=PTR, left=FLOAT, right=FLOAT)
 def _elu_backward_blocks(a, i, n):
     x = vload_n(a.saved, i, n)
-    vstore_n(a.dx, i, vload_n(a.dy, i, n) * vselect(x > 0, a.right, a.left * vexp(x)), n)
+    return vload_n(a.dy, i, n) * vselect(x > 0, a.right, a.left * vexp(x))
 
 
-@pointwise(x=PTR, y=PTR, beta=FLOAT, threshold=FLOAT)
+@pointwise(x=PTR, beta=FLOAT, threshold=FLOAT)
 def _softplus_blocks(a, i, n):
     x = vload_n(a.x, i, n)
     t = a.beta * x
     curve = (vmax(t, vsplat(0.0)) + vlog1p(vexp(-vabs(t)))) / a.beta  # e**t itself would overflow
-    vstore_n(a.y, i, vselect(t > a.threshold, x, curve), n)
+    return vselect(t > a.threshold, x, curve)
 
 
-@pointwise(dy=PTR, saved=PTR, dx=PTR, beta=FLOAT, threshold=FLOAT)
+@pointwise(dy=PTR, saved=PTR, beta=FLOAT, threshold=FLOAT)
 def _softplus_backward_blocks(a, i, n):
     t, dy = a.beta * vload_n(a.saved, i, n), vload_n(a.dy, i, n)
-    vstore_n(a.dx, i, vselect(t > a.threshold, dy, dy * vsigmoid(t)), n)
+    return vselect(t > a.threshold, dy, dy * vsigmoid(t))
 
 
 def elu(x: np.ndarray, *, alpha: float = 1.0, scale: float = 1.0, out: np.ndarray | None = None) -> np.ndarray:

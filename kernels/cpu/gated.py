@@ -30,17 +30,17 @@ def _normal_below(x):
     return vfma(verf(x * _SQRT_HALF), vsplat(0.5), vsplat(0.5))
 
 
-@pointwise(x=PTR, y=PTR)
+@pointwise(x=PTR)
 def _gelu_blocks(a, i, n):
     x = vload_n(a.x, i, n)
-    vstore_n(a.y, i, x * _normal_below(x), n)
+    return x * _normal_below(x)
 
 
-@pointwise(dy=PTR, saved=PTR, dx=PTR)
+@pointwise(dy=PTR, saved=PTR)
 def _gelu_backward_blocks(a, i, n):
     x = vload_n(a.saved, i, n)
     slope = vfma(x, _DENSITY * vexp(-0.5 * x * x), _normal_below(x))
-    vstore_n(a.dx, i, vload_n(a.dy, i, n) * slope, n)
+    return vload_n(a.dy, i, n) * slope
 
 
 @inner
@@ -55,26 +55,26 @@ def _tanh_step(x):
     return vsigmoid(x * vfma(x * x, vsplat(_TANH_3), vsplat(_TANH_1)))
 
 
-@pointwise(x=PTR, y=PTR)
+@pointwise(x=PTR)
 def _gelu_tanh_blocks(a, i, n):
     x = vload_n(a.x, i, n)
-    vstore_n(a.y, i, x * _tanh_step(_near(x)), n)
+    return x * _tanh_step(_near(x))
 
 
-@pointwise(dy=PTR, saved=PTR, dx=PTR)
+@pointwise(dy=PTR, saved=PTR)
 def _gelu_tanh_backward_blocks(a, i, n):
     x = vload_n(a.saved, i, n)
     near = _near(x)
     step = _tanh_step(near)
     slope = step * (1 - step) * vfma(near * near, vsplat(3 * _TANH_3), vsplat(_TANH_1))
-    vstore_n(a.dx, i, vload_n(a.dy, i, n) * vfma(x, slope, step), n)
+    return vload_n(a.dy, i, n) * vfma(x, slope, step)
 
 
 # ---------------------------------------------------------------- SiLU and swish
-@pointwise(x=PTR, y=PTR, beta=FLOAT)
+@pointwise(x=PTR, beta=FLOAT)
 def _silu_blocks(a, i, n):
     x = vload_n(a.x, i, n)
-    vstore_n(a.y, i, x * vsigmoid(a.beta * x), n)
+    return x * vsigmoid(a.beta * x)
 
 
 @inner
@@ -85,10 +85,10 @@ def _silu_slopes(x, beta):
     return vfma(vsplat(beta), rise, step), rise
 
 
-@pointwise(dy=PTR, saved=PTR, dx=PTR, beta=FLOAT)
+@pointwise(dy=PTR, saved=PTR, beta=FLOAT)
 def _silu_backward_blocks(a, i, n):
     slope, _ = _silu_slopes(vload_n(a.saved, i, n), a.beta)
-    vstore_n(a.dx, i, vload_n(a.dy, i, n) * slope, n)
+    return vload_n(a.dy, i, n) * slope
 
 
 @inner
@@ -133,20 +133,20 @@ def _mish_step(x):
     return q, above, above + vselect(x > 0, 2 * q * q, 2)
 
 
-@pointwise(x=PTR, y=PTR)
+@pointwise(x=PTR)
 def _mish_blocks(a, i, n):
     x = vload_n(a.x, i, n)
     _, above, below = _mish_step(x)
-    vstore_n(a.y, i, x * (above / below), n)
+    return x * (above / below)
 
 
-@pointwise(dy=PTR, saved=PTR, dx=PTR)
+@pointwise(dy=PTR, saved=PTR)
 def _mish_backward_blocks(a, i, n):
     x = vload_n(a.saved, i, n)
     q, above, below = _mish_step(x)
     over = 1 / below
     rise = 4 * (1 + q) * vselect(x > 0, q * q, q) * over * over  # (1 - step**2) times the logistic function
-    vstore_n(a.dx, i, vload_n(a.dy, i, n) * vfma(x, rise, above * over), n)
+    return vload_n(a.dy, i, n) * vfma(x, rise, above * over)
 
 
 # ---------------------------------------------------------------- functions

@@ -81,9 +81,9 @@ def test_a_stray_access_is_found(side, step):
         "import numpy as np\n"
         f"x = fenced(400, {side!r}).view(np.float32)\n"
         "y = np.empty(100, np.float32)\n"
-        "_relu_blocks(1, x=x, y=y, n=100)\n"
+        "_relu_blocks(1, x=x, y=y, n=100, past_caches=0)\n"
         "print('inside', flush=True)\n"
-        f"_relu_blocks(1, x=x.ctypes.data + 4 * {step}, y=y, n=100)\n"
+        f"_relu_blocks(1, x=x.ctypes.data + 4 * {step}, y=y, n=100, past_caches=0)\n"
         "print('outside')\n"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
