@@ -41,6 +41,7 @@ DEFAULTS = {
     "lr": None,
     "optimizer": "adam",
     "seed": 0,
+    "augment": "",
 }
 
 
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     def option(name: str, kind: Callable, metavar: str, text: str) -> None:
         default = DEFAULTS[name.replace("-", "_")]
-        shown = "" if default is None else f" (default: {default})"
+        shown = "" if default in (None, "") else f" (default: {default})"
         parser.add_argument(f"--{name}", type=kind, metavar=metavar, help=text + shown)
 
     rates = ", ".join(f"{rate:g} for {name}" for name, rate in RATES.items())
@@ -59,7 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("batch-size", _positive_int, "N", "images per step")
     option("lr", _positive_float, "RATE", f"highest learning rate of the one-cycle schedule (default: {rates})")
     option("optimizer", str, "NAME", f"optimiser: {', '.join(OPTIMIZERS)}")
-    option("seed", _seed, "N", "seed of weights and shuffling; a run with the same seed repeats")
+    option("seed", _seed, "N", "seed of weights, shuffling and augmentation; a run with the same seed repeats")
+    augmentations = ", ".join(data.augmentation_names())
+    option("augment", str, "NAMES", f"augmentations, with commas between (nnk show draws them): {augmentations}")
+    parser.add_argument(
+        "--data-dir", type=Path, default=Path("data"), metavar="DIR",
+        help="folder where data sets are kept, and downloaded to where they are not there (default: data)",
+    )  # fmt: skip
     parser.add_argument("--threads", type=_positive_int, metavar="N", help="threads to use (default: all cores)")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder for the run (default: a new one, runs/<data>-<number>)"
@@ -84,17 +91,19 @@ def run(args: argparse.Namespace) -> int:
     if threads is not None:
         nnk.set_num_threads(threads)
     threads = num_threads()
-    train, test, model, optimizer = _build(config)
+    train, test, steps, model, optimizer = _build(config, args.data_dir)
     out = args.out or _new_run_dir(config["data"])
     print(f"data    {config['data']}: {len(train)} training and {len(test)} test images")
     print(f"model   {config['model']}: {sum(p.data.size for p in model.parameters()):,} parameters")
     done = f", {saved['epoch']} of them done" if args.resume else ""
     print(f"run     {out}: {config['epochs']} epochs{done}; {threads} thread{'s' * (threads > 1)}", flush=True)
 
-    loader = data.DataLoader(train, config["batch_size"], shuffle=True, seed=config["seed"])
-    steps = config["epochs"] * len(loader)
+    if steps:
+        train = data.ArrayDataset(*train.arrays)
+    loader = data.DataLoader(train, config["batch_size"], shuffle=True, seed=config["seed"], augment=steps)
+    total = config["epochs"] * len(loader)
     cycle = optim.lr_scheduler.OneCycleLR(
-        optimizer, config["lr"], steps, cycle_momentum=not {"momentum", "betas"}.isdisjoint(optimizer.defaults)
+        optimizer, config["lr"], total, cycle_momentum=not {"momentum", "betas"}.isdisjoint(optimizer.defaults)
     )
     trainer = Trainer(
         model,
@@ -123,17 +132,21 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _build(config: dict[str, Any]) -> tuple[data.ArrayDataset, data.ArrayDataset, nnk.nn.Module, optim.Optimizer]:
+def _build(
+    config: dict[str, Any], data_dir: Path
+) -> tuple[data.ArrayDataset, data.ArrayDataset, list[data.Step], nnk.nn.Module, optim.Optimizer]:
     if config["optimizer"] not in OPTIMIZERS:
         raise CommandError(f"unknown optimizer {config['optimizer']!r}, known are: {', '.join(OPTIMIZERS)}")
     nnk.manual_seed(config["seed"])
     try:
-        train, test = data.load(config["data"])
+        train, test = data.load(config["data"], data_dir)
+        chosen = [name for name in config["augment"].split(",") if name]
+        steps = data.augmentations(chosen, train) if chosen else []
         images, labels = train.arrays
         model = models.create(config["model"], images.shape[1:], int(labels.max()) + 1)
-    except (ValueError, ModuleNotFoundError) as error:
+    except (ValueError, ModuleNotFoundError, data.DataError) as error:
         raise CommandError(str(error)) from error
-    return train, test, model, OPTIMIZERS[config["optimizer"]](model.parameters(), lr=config["lr"])
+    return train, test, steps, model, OPTIMIZERS[config["optimizer"]](model.parameters(), lr=config["lr"])
 
 
 def _saved_run(out: Path | None) -> dict[str, Any]:

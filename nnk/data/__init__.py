@@ -1,6 +1,6 @@
 """Data sets, transforms, augmentations and the loader that turns them into batches."""
 
-from .augment import Augmentation, Draws, Mixing
+from .augment import Augmentation, Draws, Mixing, Step
 from .cifar import cifar10, cifar100
 from .datasets import ArrayDataset, Dataset
 from .digits import digits
@@ -11,7 +11,7 @@ from .loader import DataLoader
 from .mixing import CutMix, MixUp
 from .mnist import fashion_mnist, mnist
 from .photometry import ColorJitter, Cutout, GaussianBlur, GaussianNoise, PCAColorJitter
-from .registry import load, names
+from .registry import augmentation_names, augmentations, load, names
 from .statistics import channel_statistics, mean_image
 from .transforms import Compose, Normalize
 from .whitening import PCAWhitening, ZCAWhitening
@@ -39,7 +39,10 @@ __all__ = [
     "RandomCrop",
     "RandomHorizontalFlip",
     "RandomVerticalFlip",
+    "Step",
     "ZCAWhitening",
+    "augmentation_names",
+    "augmentations",
     "channel_statistics",
     "cifar10",
     "cifar100",

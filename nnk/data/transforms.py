@@ -69,5 +69,9 @@ class Normalize:
         normalized /= self.std[:, None, None]
         return normalized
 
+    def inverse(self, normalized: np.ndarray) -> np.ndarray:
+        """Return the images that become ``normalized``, float32."""
+        return normalized * self.std[:, None, None] + self.mean[:, None, None]
+
     def __repr__(self) -> str:
         return f"Normalize(mean={self.mean.tolist()}, std={self.std.tolist()})"

@@ -8,7 +8,9 @@ import numpy as np
 
 
 def accuracy(output: np.ndarray, target: np.ndarray) -> float:
-    """Share of samples whose largest output (N, C, …) is the target class (N, …)."""
+    """Share of samples whose largest output (N, C, …) is the target class (N, …), or its likeliest one (N, C, …)."""
+    if target.shape == output.shape:
+        target = target.argmax(1)
     return float((output.argmax(1) == target).mean())
 
 

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,6 +81,42 @@ def test_optimizers_by_name(toy_data, capsys, optimizer):
     assert "test accuracy" in capsys.readouterr().out
 
 
+def test_augmentations_by_name(toy_data, capsys, tmp_path):
+    names = ",".join(data.augmentation_names())
+    assert nnk_command("train", *FAST, "--augment", names, "--out", "run") == 0
+    first = capsys.readouterr().out.splitlines()[-1]
+    assert nnk_command("train", "--out", "run", "--resume") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == first
+    assert nnk_command("train", *FAST, "--out", "plain") == 0
+    weights = [(tmp_path / run / "model.safetensors").read_bytes() for run in ("plain", "run")]
+    assert weights[0] != weights[1]
+
+
+def test_data_is_downloaded_into_the_folder_asked_for(toy_data, monkeypatch, capsys, tmp_path):
+    asked = []
+    monkeypatch.setitem(data.registry.DOWNLOADS, "mnist", lambda root: asked.append(root) or data.load("digits"))
+    assert nnk_command("train", *FAST, "--data", "mnist", "--data-dir", "here", "--out", "run") == 0
+    assert asked == [Path("here") / "mnist"]
+
+    def broken(root):
+        raise data.DataError("train.bin is truncated or damaged")
+
+    monkeypatch.setitem(data.registry.DOWNLOADS, "cifar10", broken)
+    assert nnk_command("train", "--data", "cifar10") == 2
+    assert capsys.readouterr().err == "nnk train: error: train.bin is truncated or damaged\n"
+
+
+def test_show_draws_augmentations(toy_data, capsys, tmp_path):
+    pytest.importorskip("matplotlib")
+    assert nnk_command("show", "--augment", "crop,color,cutout", "--out", "picture.png") == 0
+    assert capsys.readouterr().out == "picture picture.png: 8 images of digits, as they are and as 9 epochs see them\n"
+    first = (tmp_path / "picture.png").read_bytes()
+    assert nnk_command("show", "--augment", "crop,color,cutout", "--seed", "1", "--out", "picture.png") == 0
+    assert (tmp_path / "picture.png").read_bytes() != first
+    assert nnk_command("show", "--augment", "flop") == 2
+    assert "unknown augmentation 'flop'" in capsys.readouterr().err
+
+
 def test_resume_takes_the_runs_own_options(toy_data, capsys, tmp_path):
     assert nnk_command("train", *FAST, "--seed", "5", "--lr", "0.01", "--out", "run") == 0
     first = capsys.readouterr().out.splitlines()
@@ -102,7 +139,8 @@ def test_resume_takes_the_runs_own_options(toy_data, capsys, tmp_path):
         (["--lr", "nan"], "argument --lr: expected a number above 0, got 'nan'"),
         (["--seed", "-1"], "argument --seed: expected a whole number from 0 to 2**64 - 1, got '-1'"),
         (["--model", "resnet"], "unknown model 'resnet', known are: digits_cnn, lenet, mobilenet, resnet18, resnet20"),
-        (["--data", "mnits"], "unknown data 'mnits', known are: digits"),
+        (["--data", "mnits"], "unknown data 'mnits', known are: cifar10, cifar100, digits, fashion_mnist, mnist"),
+        (["--augment", "crop,flop"], "unknown augmentation 'flop', known are: affine, blur, color, crop, cutmix"),
         (["--optimizer", "adma"], "unknown optimizer 'adma', known are: adadelta, adagrad, adam, adamw, rmsprop, sgd"),
         (["--resume"], "--resume needs --out DIR, the folder of the run to continue"),
         (["--resume", "--out", "none"], "there is no checkpoint none/checkpoint.safetensors"),

@@ -41,7 +41,8 @@ def test_without_scikit_learn_the_error_says_what_to_install(monkeypatch):
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match="unknown data 'mnits', known are: digits"):
+    known = "cifar10, cifar100, digits, fashion_mnist, mnist"
+    with pytest.raises(ValueError, match=f"unknown data 'mnits', known are: {known}"):
         nnk.data.load("mnits")
 
 
