@@ -50,6 +50,7 @@ __all__ = [
     "set_precision",
     "shapes",
     "use_backend",
+    "work_alone",
 ]
 
 BACKENDS = ("reference", "cpu", "cuda")
@@ -283,6 +284,15 @@ def set_precision(precision: str) -> None:
 def get_precision() -> str:
     """Return what `set_precision` has set."""
     return _precision
+
+
+def work_alone() -> None:
+    """Let CPU kernels called from this Python thread, which has called none yet, run on it alone.
+
+    For threads that make something ready beside the one that trains: if both woke all cores, they would wait for each
+    other.
+    """
+    kernels("cpu._thread").work_alone()
 
 
 def empty_cache() -> None:

@@ -3,7 +3,8 @@
 Each file holds the functions of the file of the same name in `reference`. What they stand on (a leading
 underscore, and `simd.py`), from the bottom up:
 
-- `_driver.py`: kernels as jobs, and the parallel loop that calls them by address; `_compile.py`: how they become
+- `_driver.py`: kernels as jobs, and the parallel loop that calls them by address; `_thread.py`: which Python threads it
+  spreads over the cores; `_compile.py`: how they become
   machine code; `_cache.py`: where that is kept.
 - `_memory.py`: the pool that outputs come from and return to; `_layout.py`: the memory order of arrays.
 - `simd.py`: the vector type that kernels are written in; `_math.py` its exp, log and tanh, `_philox.py` its

@@ -30,6 +30,7 @@ from numba.core.compiler_lock import global_compiler_lock
 
 from . import _compile
 from ._compile import FLOAT, INT, PTR, Arguments, Native, call, listeners
+from ._thread import thread
 from .simd import lload
 
 __all__ = ["FLOAT", "HEADER", "INT", "PTR", "Job", "address", "get_num_threads", "job", "listeners", "set_num_threads",
@@ -225,13 +226,13 @@ class Job:
         if threads < 1:
             return
         try:
-            block, order = self._local.block
+            block, order, alone = self._local.block
         except AttributeError:
             block = np.zeros(3 + len(self.fields), np.int64)
-            order = address(block)
-            self._local.block = block, order
+            order, alone = address(block), thread.alone
+            self._local.block = block, order, alone
         self._pack(block, 0, self.native.loaded or self.native.address, *words)
-        kind = "serial" if threads == 1 or _forked else "parallel"
+        kind = "serial" if threads == 1 or alone or _forked else "parallel"
         driver = _drivers.get(kind) or _driver(kind)
         driver(order)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nnk import random
+from nnk import backend, random
 from nnk.nn.arguments import integer
 
 from .augment import Step, augment
@@ -26,7 +26,7 @@ class DataLoader:
     from (seed, e, sample): an epoch can be repeated, and entered in the middle, without any state. ``for batch in
     loader`` runs through epoch 0, then 1, …; `batches` gives any.
 
-    A background thread keeps ``prefetch`` batches ready. It lives as long as the iteration, ends with it
+    A background thread, on one core, keeps ``prefetch`` batches ready. It lives as long as the iteration, ends with it
     however that ends, and its exceptions are raised in the consumer at the batch they belong to. Every batch is
     made of new arrays and is the consumer's to keep.
 
@@ -88,7 +88,7 @@ class DataLoader:
         if self.prefetch == 0:
             yield from (self._load(indices, epoch) for indices in batches)
             return
-        worker = ThreadPoolExecutor(1, THREAD_NAME)
+        worker = ThreadPoolExecutor(1, THREAD_NAME, initializer=backend.work_alone)
         ready: deque[Future[Any]] = deque()
         try:
             for indices in batches:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import nnk
 from nnk.data import ArrayDataset, DataLoader
 from nnk.data.loader import THREAD_NAME
+from nnk.kernels.cpu._thread import thread
 
 
 def numbered(n, **kwargs):
@@ -128,6 +129,14 @@ def test_a_failure_is_raised_at_its_batch_and_ends_the_thread(prefetch):
     with pytest.raises(ZeroDivisionError, match="sample 5 is bad"):
         next(batches)
     assert not loader_threads()
+
+
+def test_kernels_of_the_background_thread_leave_the_other_cores_to_training():
+    alone = []
+    data = numbered(8, transform=lambda images: alone.append(thread.alone) or images)
+    list(DataLoader(data, 4))
+    list(DataLoader(data, 4, prefetch=0))
+    assert alone == [True, True, False, False]
 
 
 def test_stopping_early_ends_the_thread():

@@ -13,6 +13,7 @@ from numba.core.errors import TypingError
 
 from nnk.kernels.cpu import _driver, activation
 from nnk.kernels.cpu._driver import FLOAT, INT, PTR, get_num_threads, job, set_num_threads, share
+from nnk.kernels.cpu._thread import work_alone
 from nnk.kernels.cpu.simd import fload, fstore, lload, lstore
 
 HAS_OMP = importlib.util.find_spec("numba.np.ufunc.omppool") is not None
@@ -172,6 +173,29 @@ def test_a_large_environment_is_capped(monkeypatch):
 
 
 # ---------------------------------------------------------------- Python threads and processes
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS == 1, reason="one core")
+def test_a_thread_that_works_alone_wakes_no_other(monkeypatch, thread_count):
+    def refuse(order):
+        raise AssertionError("the parallel driver was called")
+
+    x = np.random.default_rng(0).standard_normal(100_000).astype(np.float32)
+    set_num_threads(2)
+    want = activation.relu(x)
+    monkeypatch.setitem(_driver._drivers, "parallel", refuse)
+    got = []
+
+    def helper():
+        work_alone()
+        got.append(activation.relu(x))
+
+    thread = threading.Thread(target=helper)
+    thread.start()
+    thread.join()
+    assert np.array_equal(got[0], want)
+    with pytest.raises(AssertionError, match="parallel driver"):
+        activation.relu(x)
+
+
 def test_python_threads_call_one_kernel_at_once():
     failures = []
 
