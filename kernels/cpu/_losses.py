@@ -7,7 +7,7 @@
 
     @job(**FORWARD)
     def _squares(first, last, thread, a):
-        _squared(a, first, last)                                 # losses, or their sum, of the blocks first..last
+        _squared(a, first, last, thread)                         # the losses of blocks first..last and their sums
 
 Four operands at most are read, each once. One of the full shape lies flat in memory beside the others. One that repeats
 itself after few elements, like a number or a weight per channel, is a tile as long as a block: its address does not
@@ -36,7 +36,7 @@ from .simd import L, dstore, lane_index, vload_n, vselect, vsplat, vstore_n, vsu
 
 _OPERANDS = ("x", "target", "weight", "other")
 _WALK = {name: PTR for name in _OPERANDS} | {f"{name}_step": INT for name in _OPERANDS} | {"n": INT, "span": INT}
-FORWARD = {**_WALK, "losses": PTR, "sums": PTR}
+FORWARD = {**_WALK, "losses": PTR, "losses_step": INT, "losses_pitch": INT, "sums": PTR}
 BACKWARD = {**_WALK, "dy": PTR, "dy_step": INT, "dx": PTR}
 BACKWARD_BOTH = {**BACKWARD, "dother": PTR}
 
@@ -52,30 +52,30 @@ def log1p(x):
 
 
 def each_loss(body: Callable) -> Callable:
-    """Decorator: body(a, x, target, weight, other, i, n) -> losses becomes loop(a, first, last) for use in a job."""
+    """Decorator: body(a, x, target, weight, other, i, n) -> losses becomes loop(a, first, last, thread)."""
     body = inner(body)
 
     @inner
-    def some(a, block, i, n):
+    def some(a, block, losses, i, n):
         loss = body(a, a.x + block * a.x_step, a.target + block * a.target_step, a.weight + block * a.weight_step,
                     a.other + block * a.other_step, i, n)
-        if a.losses:
-            vstore_n(a.losses, block * a.span + i, loss, n)
+        vstore_n(losses, i, loss, n)
         return vselect(lane_index() < n, loss, 0.0)
 
     @inner
-    def loop(a, first, last):
+    def loop(a, first, last, thread):
         for block in range(first, last):
+            losses = a.losses + block * a.losses_step + thread * a.losses_pitch
             size = min(a.span, a.n - block * a.span)
             tail = size % L
             total = 0.0
             for part in range(0, size - tail, _PART):
                 sums = vsplat(0.0)
                 for i in range(part, min(part + _PART, size - tail), L):
-                    sums = sums + some(a, block, i, FULL)
+                    sums = sums + some(a, block, losses, i, FULL)
                 total += vsum(sums)
             if tail:
-                total += vsum(some(a, block, size - tail, tail))
+                total += vsum(some(a, block, losses, size - tail, tail))
             dstore(a.sums, block, total)
     return loop
 
@@ -123,6 +123,9 @@ def _each_vector_of_a_block(some):
 # ---------------------------------------------------------------- operands
 Operands = Mapping[str, np.ndarray | float]
 
+_ONE_NUMBER = np.zeros(1)
+_ONES = np.ones(BLOCK, np.float32)
+_LARGEST = float(np.finfo(np.float32).max)
 _UNUSED = dict.fromkeys(_OPERANDS) | {f"{name}_step": 0 for name in _OPERANDS}
 
 
@@ -144,7 +147,7 @@ def _walk(operands: Operands, shape: tuple[int, ...]) -> tuple[np.ndarray, dict[
         if isinstance(value, np.ndarray) and value.shape == shape:
             flat[name] = like(value, model)
             continue
-        pattern = _pattern(value, model)
+        pattern = _ONE_NUMBER if isinstance(value, float) else _pattern(value, model)
         if pattern.size <= BLOCK:
             patterns[name] = pattern
             span = min(span, BLOCK // pattern.size * pattern.size)
@@ -152,8 +155,8 @@ def _walk(operands: Operands, shape: tuple[int, ...]) -> tuple[np.ndarray, dict[
             flat[name] = empty_like(model)
             flat[name][...] = value
     arguments = {**_UNUSED, "n": model.size, "span": span}
-    for name in operands:
-        arguments[name] = flat[name] if name in flat else _tile(patterns[name], span)
+    for name, value in operands.items():
+        arguments[name] = flat[name] if name in flat else _tile(value, patterns[name], span)
         arguments[f"{name}_step"] = 4 * span if name in flat else 0
     return model, arguments
 
@@ -172,10 +175,15 @@ def _pattern(value: np.ndarray | float, model: np.ndarray) -> np.ndarray:
     return np.asarray(np.broadcast_to(value, model.shape).transpose(order)[(0,) * outer])
 
 
-def _tile(pattern: np.ndarray, span: int) -> np.ndarray:
+def _tile(value: np.ndarray | float, pattern: np.ndarray, span: int) -> np.ndarray:
+    if isinstance(value, float):
+        if value == 1:
+            return _ONES
+        tile = empty((span,))
+        tile.fill(value if abs(value) <= _LARGEST else value * math.inf)
+        return tile
     tile = empty((span,))
-    with np.errstate(over="ignore"):
-        tile.reshape(-1, pattern.size)[...] = pattern.reshape(-1)
+    tile.reshape(-1, pattern.size)[...] = pattern.reshape(-1)
     return tile
 
 
@@ -197,11 +205,15 @@ def forward(kernel: Job, operands: Operands, reduction: str, out: np.ndarray | N
     """The losses (reduction "none"), their sum, their mean, or their sum over the length of x's first axis."""
     model, arguments = _walk(operands, _shape(operands))
     n = model.size
-    losses = empty_like(model) if reduction == "none" else None
-    jobs = -(-n // arguments["span"])
-    sums = workspace("losses", 2 * jobs)[:2 * jobs].view(np.float64)
-    kernel(jobs, threads=share(n), losses=losses, sums=sums, **arguments, **scalars)
-    if losses is not None:
+    span, threads = arguments["span"], share(n)
+    jobs = -(-n // span)
+    sums = workspace("sums of losses", 2 * jobs)[:2 * jobs].view(np.float64)
+    if reduction == "none":
+        losses, steps = empty_like(model), {"losses_step": 4 * span, "losses_pitch": 0}
+    else:  # each thread's losses stay in its nearest cache: a store there costs less than a second kernel
+        losses, steps = workspace("losses", threads * BLOCK), {"losses_step": 0, "losses_pitch": 4 * BLOCK}
+    kernel(jobs, threads=threads, losses=losses, sums=sums, **steps, **arguments, **scalars)
+    if reduction == "none":
         return deliver(losses, out)
     with np.errstate(all="ignore"):
         return deliver(np.array(sums.sum() / _count(reduction, operands["x"], n), np.float32), out)

@@ -47,7 +47,7 @@ def _slope_of_logits(a, x, target, weight, other, i, n):
 
 @job(**FORWARD)
 def _losses(first, last, thread, a):
-    _loss(a, first, last)
+    _loss(a, first, last, thread)
 
 
 @job(**BACKWARD)
@@ -57,7 +57,7 @@ def _slopes(first, last, thread, a):
 
 @job(**FORWARD)
 def _losses_of_logits(first, last, thread, a):
-    _loss_of_logits(a, first, last)
+    _loss_of_logits(a, first, last, thread)
 
 
 @job(**BACKWARD)

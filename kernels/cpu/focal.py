@@ -26,7 +26,6 @@ from .simd import (
     lane_index,
     lload,
     vabs,
-    vfirst,
     vload_n,
     vmax,
     vselect,
@@ -55,14 +54,18 @@ def _sigmoid(a, x, target, weight, other, i, n):
 def _sigmoid_slope(a, x, target, weight, other, i, n):
     truth = vload_n(target, i, n) == 1
     z = vload_n(x, i, n)
-    log_p, log_q = _logs(vselect(truth, z, -z))
-    slope = vexp(a.gamma * log_q) * (a.gamma * vexp(log_p) * log_p - vexp(log_q))
+    z = vselect(truth, z, -z)
+    log_p, log_q = _logs(z)
+    e = vexp(-vabs(z))
+    near, far = 1 / (1 + e), e / (1 + e)
+    p, q = vselect(z < 0, far, near), vselect(z < 0, near, far)
+    slope = vexp(a.gamma * log_q) * (a.gamma * p * log_p - q)
     return vselect(truth, a.alpha, -a.beta) * slope
 
 
 @job(**FORWARD, gamma=FLOAT, alpha=FLOAT, beta=FLOAT)
 def _sigmoid_losses(first, last, thread, a):
-    _sigmoid(a, first, last)
+    _sigmoid(a, first, last, thread)
 
 
 @job(**BACKWARD, gamma=FLOAT, alpha=FLOAT, beta=FLOAT)
@@ -112,54 +115,75 @@ def _others(c, n, x, dx, top, label):
     return e
 
 
+# The functions of a row's truth are taken of L rows at once: a job goes over its rows, then over these numbers.
 @inner
-def _of_truth(others, of_truth, distance, gamma):
-    """p, q, log p and q**gamma, from exponentials: the others' sum, that of the truth, and its exponent."""
+def _of_truth(others, distance, gamma):
+    """The sum of all, p, q, log p and q**gamma of rows, from the others' sum and the truth's distance from the top."""
+    of_truth = vexp(distance)
     total = others + of_truth
-    log_p = distance - vfirst(log1p(vsplat(others + (of_truth - np.float32(1)))))
+    log_p = distance - log1p(others + (of_truth - 1.0))
     q = others / total
-    power = vfirst(vexp(gamma * vlog(vsplat(q)))) if gamma != 0 else np.float32(1)
-    return of_truth / total, q, log_p, power
+    power = vexp(gamma * vlog(q)) if gamma != 0 else vsplat(1.0)
+    return total, of_truth / total, q, log_p, power
 
 
-@job(x=PTR, target=PTR, alpha=PTR, losses=PTR, sums=PTR, rows=INT, per_job=INT, classes=INT, gamma=FLOAT)
+@job(x=PTR, target=PTR, alpha=PTR, losses=PTR, sums=PTR, rooms=PTR, rows=INT, per_job=INT, classes=INT, gamma=FLOAT)
 def _softmax_losses(first, last, thread, a):
+    others = a.rooms + thread * 8 * a.per_job
+    distance = others + 4 * a.per_job
     for block in range(first, last):
-        total = 0.0
-        for row in range(block * a.per_job, min((block + 1) * a.per_job, a.rows)):
-            x, label = a.x + 4 * row * a.classes, lload(a.target, row)
+        begin = block * a.per_job
+        rows = min(a.per_job, a.rows - begin)
+        for r in range(rows):
+            x, label = a.x + 4 * (begin + r) * a.classes, lload(a.target, begin + r)
             top = largest(x, a.classes)
-            distance = fload(x, label) - top
-            others = _others(a.classes, x, 0, top, label)
-            _, _, log_p, power = _of_truth(others, vfirst(vexp(vsplat(distance))), distance, a.gamma)
-            loss = -power * log_p
+            fstore(others, r, _others(a.classes, x, 0, top, label))
+            fstore(distance, r, fload(x, label) - top)
+        for r in range(0, rows, L):
+            _, _, _, log_p, power = _of_truth(vload_n(others, r, rows - r), vload_n(distance, r, rows - r), a.gamma)
+            vstore_n(others, r, -power * log_p, rows - r)
+        total = 0.0
+        for r in range(rows):
+            loss = fload(others, r)
             if a.alpha:
-                loss *= fload(a.alpha, label)
+                loss *= fload(a.alpha, lload(a.target, begin + r))
             if a.losses:
-                fstore(a.losses, row, loss)
+                fstore(a.losses, begin + r, loss)
             total += loss
         dstore(a.sums, block, total)
 
 
-@job(x=PTR, target=PTR, alpha=PTR, dy=PTR, dx=PTR, rows=INT, per_job=INT, classes=INT, gamma=FLOAT, scale=FLOAT)
+@job(x=PTR, target=PTR, alpha=PTR, dy=PTR, dx=PTR, rooms=PTR, rows=INT, per_job=INT, classes=INT, gamma=FLOAT,
+     scale=FLOAT)
 def _softmax_gradients(first, last, thread, a):
+    others = a.rooms + thread * 8 * a.per_job
+    distance = others + 4 * a.per_job
     tail = a.classes % L
-    for row in range(first * a.per_job, min(last * a.per_job, a.rows)):
-        x, dx, label = a.x + 4 * row * a.classes, a.dx + 4 * row * a.classes, lload(a.target, row)
-        top = largest(x, a.classes)
-        distance = fload(x, label) - top
-        of_truth = vfirst(vexp(vsplat(distance)))
-        others = _others(a.classes, x, dx, top, label)
-        p, q, log_p, power = _of_truth(others, of_truth, distance, a.gamma)
-        weighted = np.float32(0) if p == 0 else p * (np.float32(-1) if q == 0 else log_p / q)
-        factor = power * (a.gamma * weighted - np.float32(1)) * (fload(a.dy, row) if a.dy else a.scale)
-        if a.alpha:
-            factor *= fload(a.alpha, label)
-        p_scale = -factor / (others + of_truth)
-        for c in range(0, a.classes - tail, L):
-            vstore_n(dx, c, p_scale * vload_n(dx, c, FULL), FULL)
-        vstore_n(dx, a.classes - tail, p_scale * vload_n(dx, a.classes - tail, tail), tail)
-        fstore(dx, label, factor * q)
+    for block in range(first, last):
+        begin = block * a.per_job
+        rows = min(a.per_job, a.rows - begin)
+        for r in range(rows):
+            start, label = 4 * (begin + r) * a.classes, lload(a.target, begin + r)
+            top = largest(a.x + start, a.classes)
+            fstore(others, r, _others(a.classes, a.x + start, a.dx + start, top, label))
+            fstore(distance, r, fload(a.x + start, label) - top)
+        for r in range(0, rows, L):
+            total, p, q, log_p, power = _of_truth(
+                vload_n(others, r, rows - r), vload_n(distance, r, rows - r), a.gamma)
+            weighted = vselect(p == 0, 0, p * vselect(q == 0, -1, log_p / q))
+            factor = power * (a.gamma * weighted - 1.0)
+            vstore_n(others, r, factor / total, rows - r)
+            vstore_n(distance, r, factor * q, rows - r)
+        for r in range(rows):
+            dx, label = a.dx + 4 * (begin + r) * a.classes, lload(a.target, begin + r)
+            scale = fload(a.dy, begin + r) if a.dy else a.scale
+            if a.alpha:
+                scale *= fload(a.alpha, label)
+            p_scale = -scale * fload(others, r)
+            for c in range(0, a.classes - tail, L):
+                vstore_n(dx, c, p_scale * vload_n(dx, c, FULL), FULL)
+            vstore_n(dx, a.classes - tail, p_scale * vload_n(dx, a.classes - tail, tail), tail)
+            fstore(dx, label, scale * fload(distance, r))
 
 
 def softmax_focal_loss(
@@ -176,10 +200,12 @@ def softmax_focal_loss(
     rows, classes = x.shape
     per_job, jobs = split(rows, classes)
     losses = empty((rows,)) if reduction == "none" else None
-    sums = workspace("losses", 2 * jobs)[:2 * jobs].view(np.float64)
+    sums = workspace("sums of losses", 2 * jobs)[:2 * jobs].view(np.float64)
+    threads = share(x.size)
     _softmax_losses(
-        jobs, threads=share(x.size), x=x, target=target, alpha=None if alpha is None else contiguous(alpha),
-        losses=losses, sums=sums, rows=rows, per_job=per_job, classes=classes, gamma=gamma)
+        jobs, threads=threads, rooms=workspace("focal", 2 * threads * per_job), x=x, target=target,
+        alpha=None if alpha is None else contiguous(alpha), losses=losses, sums=sums, rows=rows, per_job=per_job,
+        classes=classes, gamma=gamma)
     if losses is not None:
         return deliver(losses, out)
     with np.errstate(all="ignore"):
@@ -202,8 +228,9 @@ def softmax_focal_loss_backward(
     per_job, jobs = split(rows, classes)
     dx = empty(x.shape)
     of_rows = reduction == "none"
+    threads = share(x.size)
     _softmax_gradients(
-        jobs, threads=share(x.size), x=x, target=target, alpha=None if alpha is None else contiguous(alpha),
-        dy=contiguous(dy) if of_rows else None, dx=dx, rows=rows, per_job=per_job, classes=classes, gamma=gamma,
-        scale=0.0 if of_rows else row_scale(dy, reduction, rows))
+        jobs, threads=threads, rooms=workspace("focal", 2 * threads * per_job), x=x, target=target,
+        alpha=None if alpha is None else contiguous(alpha), dy=contiguous(dy) if of_rows else None, dx=dx, rows=rows,
+        per_job=per_job, classes=classes, gamma=gamma, scale=0.0 if of_rows else row_scale(dy, reduction, rows))
     return deliver(dx, out)

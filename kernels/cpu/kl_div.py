@@ -30,7 +30,7 @@ def _slope(a, x, target, weight, other, i, n):
 
 @job(**FORWARD, log_target=INT)
 def _losses(first, last, thread, a):
-    _loss(a, first, last)
+    _loss(a, first, last, thread)
 
 
 @job(**BACKWARD, log_target=INT)

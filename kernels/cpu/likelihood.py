@@ -56,7 +56,7 @@ def _laplace_slopes(a, x, target, weight, other, i, n):
 @each_loss
 def _bernoulli(a, x, target, weight, other, i, n):
     p, t = vload_n(x, i, n), vload_n(target, i, n)
-    log_q = vmax(log1p(-p), vlog(vsplat(a.eps)))
+    log_q = vmax(log1p(-p), vsplat(a.least_log))
     return -(t * vlog(vmax(p, vsplat(a.eps))) + (1 - t) * log_q)
 
 
@@ -68,7 +68,7 @@ def _bernoulli_slope(a, x, target, weight, other, i, n):
 
 @job(**FORWARD, eps=FLOAT, constant=FLOAT)
 def _gaussian_losses(first, last, thread, a):
-    _gaussian(a, first, last)
+    _gaussian(a, first, last, thread)
 
 
 @job(**BACKWARD_BOTH, eps=FLOAT)
@@ -78,7 +78,7 @@ def _gaussian_slopes_blocks(first, last, thread, a):
 
 @job(**FORWARD, eps=FLOAT, constant=FLOAT)
 def _laplace_losses(first, last, thread, a):
-    _laplace(a, first, last)
+    _laplace(a, first, last, thread)
 
 
 @job(**BACKWARD_BOTH, eps=FLOAT)
@@ -86,9 +86,9 @@ def _laplace_slopes_blocks(first, last, thread, a):
     _laplace_slopes(a, first, last)
 
 
-@job(**FORWARD, eps=FLOAT)
+@job(**FORWARD, eps=FLOAT, least_log=FLOAT)
 def _bernoulli_losses(first, last, thread, a):
-    _bernoulli(a, first, last)
+    _bernoulli(a, first, last, thread)
 
 
 @job(**BACKWARD, eps=FLOAT)
@@ -167,7 +167,8 @@ def bernoulli_nll_loss(
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """-t log max(x, eps) - (1 - t) log max(1 - x, eps)."""
-    return forward(_bernoulli_losses, {"x": x, "target": target}, reduction, out, eps=eps)
+    least_log = math.log(eps) if eps > 0 else -math.inf
+    return forward(_bernoulli_losses, {"x": x, "target": target}, reduction, out, eps=eps, least_log=least_log)
 
 
 def bernoulli_nll_loss_backward(

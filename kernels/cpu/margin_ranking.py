@@ -28,7 +28,7 @@ def _slopes(a, x, target, weight, other, i, n):
 
 @job(**FORWARD, margin=FLOAT)
 def _losses(first, last, thread, a):
-    _loss(a, first, last)
+    _loss(a, first, last, thread)
 
 
 @job(**BACKWARD_BOTH, margin=FLOAT)

@@ -63,7 +63,7 @@ def nll_loss(
     rows = len(x)
     jobs = -(-rows // BLOCK)
     losses = empty((rows,)) if reduction == "none" else None
-    sums = workspace("losses", 4 * jobs)[:4 * jobs].view(np.float64)
+    sums = workspace("sums of losses", 4 * jobs)[:4 * jobs].view(np.float64)
     _losses(
         jobs, threads=share(rows), x=x, row_step=x.strides[0] // 4, class_step=x.strides[1] // 4, target=target,
         weight=None if weight is None else contiguous(weight), losses=losses, sums=sums, rows=rows, ignore=ignore_index)

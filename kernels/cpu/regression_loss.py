@@ -30,7 +30,7 @@ def _slope(a, x, target, weight, other, i, n):
 
 @job(**FORWARD, knee=FLOAT, curve=FLOAT, slope=FLOAT, offset=FLOAT)
 def _losses(first, last, thread, a):
-    _loss(a, first, last)
+    _loss(a, first, last, thread)
 
 
 @job(**BACKWARD, knee=FLOAT, curve=FLOAT, slope=FLOAT)

@@ -95,7 +95,7 @@ def soft_cross_entropy(
     rows, classes = x.shape
     per_job, jobs = split(rows, classes)
     losses = empty((rows,)) if reduction == "none" else None
-    sums = workspace("losses", 2 * jobs)[:2 * jobs].view(np.float64)
+    sums = workspace("sums of losses", 2 * jobs)[:2 * jobs].view(np.float64)
     _losses(
         jobs, threads=share(x.size), x=x, target=target, weight=None if weight is None else contiguous(weight),
         losses=losses, sums=sums, rows=rows, per_job=per_job, classes=classes, keep=1 - label_smoothing,
