@@ -224,6 +224,41 @@ def test_layer_norm(leading, normalised, layout):
     check("layer_norm", make, layout)
 
 
+@st.composite
+def weighted(draw):
+    """The shapes of an input and of two weights that broadcast to it: shorter, and with axes of length 1."""
+    shape = draw(st.lists(st.sampled_from([1, 2, 3, 5, 17, 40]), max_size=4))
+
+    def repeated():
+        some = shape[draw(st.integers(0, len(shape))) :]
+        return tuple(draw(st.sampled_from([1, n])) for n in some)
+
+    return tuple(shape), repeated(), repeated()
+
+
+@quick
+@given(weighted(), st.sampled_from(["mean", "sum", "none"]), layouts)
+def test_operands_that_broadcast(shapes, reduction, layout):
+    shape, weight, pos_weight = shapes
+    uniform = lambda rng, shape: np.asarray(rng.uniform(0.3, 2, shape))  # noqa: E731
+
+    def inputs(rng):
+        dy = normal(rng, *(shape if reduction == "none" else ()))
+        return {"x": normal(rng, *shape), "dy": dy, "reduction": reduction}
+
+    def logits(rng):
+        parts = {"weight": uniform(rng, weight), "pos_weight": uniform(rng, pos_weight)}
+        return inputs(rng) | {"target": uniform(rng, shape) / 2, **parts}
+
+    check("binary_cross_entropy_with_logits", logits, layout)
+    check("huber_loss", lambda rng: inputs(rng) | {"target": normal(rng, *weight), "delta": 1.0}, layout)
+    check(
+        "laplace_nll_loss",
+        lambda rng: inputs(rng) | {"target": normal(rng, *weight), "scale": uniform(rng, pos_weight), "eps": 1e-6},
+        layout,
+    )
+
+
 @quick
 @given(st.lists(st.integers(0, 9), max_size=5), layouts, st.sampled_from(["relu", "sigmoid", "dropout"]))
 def test_any_rank(shape, layout, op):
