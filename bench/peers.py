@@ -111,6 +111,17 @@ def avg_pool2d_backward(
     )
 
 
+def pad2d(x, *, padding, mode):
+    (top, bottom), (left, right) = padding
+    return F.pad(x, (left, right, top, bottom), mode)
+
+
+def pad2d_backward(dy, x_shape, *, padding, mode):
+    (top, bottom), (left, right) = padding
+    backward = {"reflect": aten.reflection_pad2d_backward, "replicate": aten.replication_pad2d_backward}[mode]
+    return backward(dy, _blank(x_shape, dy), [left, right, top, bottom])
+
+
 def adaptive_avg_pool2d(x, *, output_size):
     return F.adaptive_avg_pool2d(x, output_size)
 

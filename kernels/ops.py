@@ -65,6 +65,7 @@ class _Recorder:
 
 OPS = (
     Op("conv2d", "conv2d", ("conv2d", "conv2d_dgrad", "conv2d_wgrad", "conv2d_bgrad")),
+    Op("pad2d", "pad2d", ("pad2d", "pad2d_backward")),
     Op("max_pool2d", "pool2d", ("max_pool2d", "max_pool2d_backward")),
     Op("avg_pool2d", "pool2d", ("avg_pool2d", "avg_pool2d_backward")),
     Op("adaptive_avg_pool2d", "pool2d", ("adaptive_avg_pool2d", "adaptive_avg_pool2d_backward")),

@@ -33,6 +33,20 @@ def pool_output_size(
     return count - 1 if (count - 1) * stride >= size + padding else count
 
 
+def padded_sources(size: int, before: int, after: int, mode: str) -> list[int]:
+    """For each position of a padded axis, the position of the axis that it is a copy of.
+
+    `mode` is "reflect" (at most size - 1 at an end), "replicate" or "circular" (at most size).
+    Source: torch.nn.functional.pad.
+    """
+    if mode == "reflect":
+        turn = max(1, 2 * (size - 1))
+        return [min(i % turn, -i % turn) for i in range(-before, size + after)]
+    if mode == "replicate":
+        return [min(max(i, 0), size - 1) for i in range(-before, size + after)]
+    return [i % size for i in range(-before, size + after)]
+
+
 def repeated_axes(shape: tuple[int, ...], full: tuple[int, ...]) -> tuple[int, ...]:
     """The axes of `full` along which an array of `shape` is repeated when it is broadcast to `full`."""
     lead = len(full) - len(shape)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
+import numpy as np
+
 from nnk import backend
 from nnk.nn import arguments, init
 from nnk.nn.arguments import Pair
@@ -13,6 +15,8 @@ from nnk.nn.parameter import Parameter
 from nnk.nn.pending import thread
 
 __all__ = ["Conv2d"]
+
+_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 class Conv2d(Module):
@@ -26,7 +30,8 @@ class Conv2d(Module):
     uniform in ±1/sqrt(fan_in), as in PyTorch.
 
     Sizes take an int or (height, width). `padding` may also be "valid", none, or "same", which needs stride 1 and adds
-    an odd zero at the end. `padding_mode` takes "zeros".
+    an odd zero at the end. Other than "zeros", `padding_mode` takes "reflect" (at the centre of the border pixel),
+    "replicate" (the border pixel) and "circular" (the pixels of the other end): the padded image is then a copy.
 
     How 3x3 filters are computed depends on `nnk.set_precision`.
 
@@ -66,7 +71,8 @@ class Conv2d(Module):
         for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if channels % groups:
                 raise ValueError(f"groups is {groups}, which does not divide {name}, {channels}")
-        arguments.only(padding_mode, "padding_mode", "zeros")
+        if padding_mode not in _MODES:
+            raise ValueError(f"padding_mode is {padding_mode!r}, expected one of {', '.join(map(repr, _MODES))}")
         self.padding_mode = padding_mode
         self.weight = Parameter(
             init.empty((out_channels, in_channels // groups, *self.kernel_size), device, dtype)
@@ -111,7 +117,13 @@ class Conv2d(Module):
         self._check(x, window["padding"])
         single = x.ndim == 3
         x = backend.channels_last(x[None] if single else x)
-        self.save(x, single, window)
+        frame = None
+        if self.padding_mode != "zeros":
+            ends = tuple(p if isinstance(p, tuple) else (p, p) for p in window["padding"])
+            frame = {"padding": ends, "mode": self.padding_mode}
+            window["padding"] = (0, 0)
+            x = kernels.pad2d(x, **frame)
+        self.save(x, single, window, frame)
         activation = "relu" if rectify else None
         # Without gradients the weight is likely the one of the last call, and of the next.
         keep = not thread.saving
@@ -131,10 +143,16 @@ class Conv2d(Module):
                     f"Conv2d: the input has shape {x.shape}, with padding {self.padding} too small for kernel_size "
                     f"{self.kernel_size} with dilation {self.dilation}"
                 )
+            most = {"reflect": size - 1, "circular": size}.get(self.padding_mode)
+            if most is not None and np.max(padding[axis]) > most:
+                raise ValueError(
+                    f"Conv2d: the input has shape {x.shape}, too small for padding {self.padding} with padding_mode "
+                    f"{self.padding_mode!r}, which takes at most {most} there"
+                )
 
     def backward(self, dy: Any, input_grad: bool = True) -> Any:
         """Add the gradients of weight and bias; return that to the input."""
-        x, single, window = self.saved()
+        x, single, window, frame = self.saved()
         weight = self.weight.data
         kernels = backend.of(dy, weight)
         dy = backend.channels_last(dy[None] if single else dy)
@@ -144,6 +162,9 @@ class Conv2d(Module):
             self.bias.accumulate(kernels.conv2d_bgrad(dy))
         if input_grad:
             dx = kernels.conv2d_dgrad(dy, weight, x.shape, **window)
+            if frame is not None:
+                rows, columns = (size - sum(ends) for size, ends in zip(x.shape[2:], frame["padding"]))
+                dx = kernels.pad2d_backward(dx, (*x.shape[:2], rows, columns), **frame)
             return dx[0] if single else dx
 
     def extra_repr(self) -> str:
@@ -155,4 +176,6 @@ class Conv2d(Module):
             text += f", dilation={self.dilation}"
         if self.groups != 1:
             text += f", groups={self.groups}"
-        return text if self.bias is not None else text + ", bias=False"
+        if self.bias is None:
+            text += ", bias=False"
+        return text if self.padding_mode == "zeros" else text + f", padding_mode={self.padding_mode}"

@@ -14,6 +14,10 @@ VARIANTS = [
     ((4, 8, 3), {"groups": 4, "padding": 1}, (2, 4, 5, 5)),
     ((2, 3, (2, 4)), {"padding": "same"}, (2, 2, 5, 6)),
     ((2, 3, 3), {"padding": "same", "dilation": 2}, (2, 2, 5, 6)),
+    ((3, 4, 3), {"padding": (2, 1), "padding_mode": "reflect"}, (2, 3, 6, 7)),
+    ((3, 4, 3), {"padding": 3, "padding_mode": "replicate", "stride": 2}, (2, 3, 2, 7)),
+    ((4, 4, 3), {"padding": 5, "padding_mode": "circular", "groups": 4}, (2, 4, 5, 6)),
+    ((2, 3, (2, 4)), {"padding": "same", "padding_mode": "reflect"}, (2, 5, 6)),
     ((3, 4, 3), {}, (3, 6, 7)),
     ((3, 4, 3), {}, (0, 3, 6, 7)),
 ]
@@ -23,6 +27,14 @@ VARIANTS = [
 @pytest.mark.parametrize(("args", "kwargs", "shape"), VARIANTS)
 def test_as_in_torch(same_as_torch, rng, args, kwargs, shape):
     same_as_torch("Conv2d", args, kwargs, rng.standard_normal(shape))
+
+
+def test_more_padding_than_the_image_can_fill(reference):
+    for mode, padding in (("reflect", 4), ("circular", 5)):
+        conv = nn.Conv2d(1, 1, 3, padding=padding, padding_mode=mode).double()
+        conv(np.zeros((1, 1, 5, 5)))
+        with pytest.raises(ValueError, match=f"too small for padding .* with padding_mode '{mode}'"):
+            conv(np.zeros((1, 1, 5, 4)))
 
 
 def test_a_sequence_of_one_is_a_pair(reference):
@@ -69,7 +81,7 @@ def test_frozen_parameters_get_no_gradient(reference, rng):
         ({"padding": "same", "stride": 2}, "stride"),
         ({"groups": 3}, "groups is 3, which does not divide in_channels, 4"),
         ({"groups": 4}, "groups is 4, which does not divide out_channels, 6"),
-        ({"padding_mode": "reflect"}, "padding_mode='reflect'"),
+        ({"padding_mode": "mirror"}, "padding_mode is 'mirror', expected one of 'zeros', 'reflect'"),
         ({"device": "tpu"}, "device is 'tpu'"),
     ],
 )

@@ -47,6 +47,12 @@ def conv2d(*, x, weight, bias, dy, stride, padding, dilation, groups, **_):
     return gradients(y, dy, **leaves)
 
 
+def pad2d(*, x, dy, padding, mode):
+    (top, bottom), (left, right) = padding
+    x = leaf(x)
+    return gradients(F.pad(x, (left, right, top, bottom), mode), dy, x=x)
+
+
 def max_pool2d(*, x, dy, **window):
     x = leaf(x)
     return gradients(F.max_pool2d(x, **window), dy, x=x)
