@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 
 from ._compile import inner
-from ._driver import INT, PTR, job, share
+from ._driver import INT, PTR, get_num_threads, job, share
 from ._memory import empty, workspace
 from ._rows import QUAD, fold
 from .simd import L, dload, dstore, fload, fstore, vload, vload_n, vsplat, vstore, vstore_n
@@ -64,13 +67,22 @@ def _total(first, last, thread, a):
         fstore(a.y, channel, total)
 
 
+@functools.lru_cache(512)
+def _plan(size: int, columns: int, threads: int) -> tuple[Callable[..., None], Callable[..., None], int]:
+    """Two calls, and the floats of their workspace."""
+    rows = fold(size, columns)
+    pitch = 12 * rows.width
+    add = _sum_blocks.plan(rows.whole_blocks, threads=rows.parts, rows=rows.whole, width=rows.width,
+                           height=rows.height, pitch=pitch)
+    finish = _total.plan(columns, threads=share(rows.parts * rows.width), pitch=pitch, parts=rows.parts,
+                         width=rows.width, channels=columns, done=rows.whole * rows.width, size=size)
+    return add, finish, pitch * rows.parts // 4
+
+
 def column_sums(x: np.ndarray, columns: int) -> np.ndarray:
     """The sums (columns,) of the matrix that lies row by row in x's memory, whatever x's shape. Reads x once."""
-    rows = fold(x.size, columns)
-    pitch = 12 * rows.width
-    sums, y = workspace("sums", pitch * rows.parts // 4), empty((columns,))
-    _sum_blocks(rows.whole_blocks, threads=rows.parts, x=x, rows=rows.whole, width=rows.width, height=rows.height,
-                sums=sums, pitch=pitch)
-    _total(columns, threads=share(rows.parts * rows.width), x=x, sums=sums, pitch=pitch, parts=rows.parts,
-           width=rows.width, channels=columns, done=rows.whole * rows.width, size=x.size, y=y)
+    add, finish, floats = _plan(x.size, columns, get_num_threads())
+    sums, y = workspace("sums", floats), empty((columns,))
+    add(x=x, sums=sums)
+    finish(x=x, sums=sums, y=y)
     return y

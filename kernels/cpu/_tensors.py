@@ -19,6 +19,7 @@ object header (`PyArrayObject_fields` in NumPy's C interface).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -36,15 +37,21 @@ def tensor_table(*lists: Sequence[np.ndarray] | None) -> tuple[np.ndarray, int, 
 
     Where a list is None the addresses are 0. The table holds no reference: the arrays must outlive the call.
     """
-    count = len(lists[0])
-    table = np.zeros((_COLUMNS, count + 1), np.int64)
-    sizes = table[1, :count]
-    sizes[:] = [x.size for x in lists[0]]
-    np.cumsum(-(-sizes // BLOCK), out=table[0, 1:])
+    places, blocks, floats = _places(tuple([x.size for x in lists[0]]))
+    table = places.copy()
     for row, arrays in zip(table[2:], lists):
         if arrays is not None:
-            row[:count] = np.fromiter(map(id, arrays), np.int64, count)
-    return table, int(table[0, count]), int(sizes.sum())
+            row[:-1] = np.fromiter(map(id, arrays), np.int64, len(arrays))
+    return table, blocks, floats
+
+
+@functools.lru_cache(256)
+def _places(sizes: tuple[int, ...]) -> tuple[np.ndarray, int, int]:
+    """The table without objects for tensors of these sizes; its blocks; its floats."""
+    table = np.zeros((_COLUMNS, len(sizes) + 1), np.int64)
+    table[1, :-1] = sizes
+    np.cumsum(-(-table[1, :-1] // BLOCK), out=table[0, 1:])
+    return table, int(table[0, -1]), sum(sizes)
 
 
 @inner
