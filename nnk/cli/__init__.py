@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from . import bench, doctor, show, train, warmup
+from . import activations, bench, doctor, show, train, warmup
 from .errors import CommandError
 
 __all__ = ["main"]
@@ -16,6 +16,7 @@ __all__ = ["main"]
 COMMANDS = {
     "train": (train, "train a network on a data set, and keep the run in a folder"),
     "show": (show, "draw what augmentations do to the images of a data set"),
+    "activations": (activations, "show what weights do to a deep network: statistics and histograms of its layers"),
     "bench": (bench, "measure the kernels against this machine and PyTorch"),
     "doctor": (doctor, "show what nnk finds on this machine, and check every operation"),
     "warmup": (warmup, "compile all CPU kernels for this machine ahead, so that no run has to wait for them"),

@@ -1,5 +1,6 @@
 """Training: the loop, its callbacks, and runs that survive being killed."""
 
+from .activations import ActivationStats, LayerStats, activation_stats
 from .callbacks import Callback, Checkpoint, Curves, HistoryFile
 from .checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from .files import new_run_dir
@@ -10,16 +11,19 @@ from .resume import read_run
 from .trainer import Interrupted, NonFiniteError, Trainer
 
 __all__ = [
+    "ActivationStats",
     "Callback",
     "Checkpoint",
     "CheckpointError",
     "Curves",
     "HistoryFile",
     "Interrupted",
+    "LayerStats",
     "NonFiniteError",
     "Progress",
     "Trainer",
     "accuracy",
+    "activation_stats",
     "new_run_dir",
     "read_checkpoint",
     "read_run",

@@ -316,3 +316,25 @@ def test_a_reader_that_leaves_early_is_no_traceback():
     process.stdout.close()
     assert process.stderr.read() == ""
     assert process.wait() == 1
+
+
+# ---------------------------------------------------------------- activations
+def test_activations_prints_tables_and_draws(capsys, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(nnk.cli.activations, "WIDTH", 60)
+    assert nnk_command("activations", "--out", "picture.png") == 0
+    output = capsys.readouterr().out
+    for title in ("Tanh, small: std 0.01", "Tanh, Xavier", "ReLU, large: std 0.2", "ReLU, Kaiming"):
+        assert f"{title}\nlayer  kind" in output
+    assert output.splitlines()[-1] == "histograms of all outputs: picture.png"
+    assert (tmp_path / "picture.png").read_bytes()[:4] == b"\x89PNG"
+    assert nnk_command("activations", "--out", "none/picture.png") == 2
+    assert "none/picture.png cannot be written" in capsys.readouterr().err.replace(os.sep, "/")
+
+
+def test_kaiming_keeps_the_spread_of_relu_and_small_weights_lose_it(monkeypatch):
+    monkeypatch.setattr(nnk.cli.activations, "WIDTH", 200)
+    kept = nnk.cli.activations.network_stats(nn.ReLU, nnk.cli.activations.WEIGHTS["Kaiming"])
+    lost = nnk.cli.activations.network_stats(nn.ReLU, nnk.cli.activations.WEIGHTS["small: std 0.01"])
+    assert 0.5 < kept[-1].std / kept[0].std < 2
+    assert lost[-1].std < 1e-3 * lost[0].std
