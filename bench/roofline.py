@@ -15,8 +15,10 @@ from numba import types
 
 from nnk.kernels.cpu._blocks import blocks, pointwise
 from nnk.kernels.cpu._driver import INT, PTR, job
+from nnk.kernels.cpu._memory import empty
+from nnk.kernels.cpu._stream import streams
 from nnk.kernels.cpu._tile import for_range
-from nnk.kernels.cpu.simd import L, at, emits, fma, i64, load, store, vload_n, vstore_n
+from nnk.kernels.cpu.simd import L, at, emits, fma, i64, load, store, vload_n
 
 COPIED = 1 << 25  # floats: 128 MB, more than caches hold
 CHAINS = 24 if L == 16 else 12  # independent sums that fit the registers and hide the latency of an FMA
@@ -35,9 +37,9 @@ class Roofline:
         return f"copy {self.bandwidth / 1e9:.1f} GB/s, FMA peak {self.peak / 1e9:.0f} GFLOP/s"
 
 
-@pointwise(x=PTR, y=PTR)
+@pointwise(x=PTR)
 def _copy_blocks(a, i, n):
-    vstore_n(a.y, i, vload_n(a.x, i, n), n)
+    return vload_n(a.x, i, n)
 
 
 @emits(types.void, types.int64, types.int64)
@@ -58,8 +60,9 @@ def _fma_chains(first, last, thread, a):
 
 def measure(threads: int, *, samples: int = 7, floats: int = COPIED, steps: int = STEPS) -> Roofline:
     """The best of some samples each: a limit is what the machine can do when left alone."""
-    x, y, operands = np.ones(floats, np.float32), np.empty(floats, np.float32), np.ones(threads * _PITCH, np.float32)
-    copy = _fastest(lambda: _copy_blocks(blocks(floats), threads=threads, x=x, y=y, n=floats), samples)
+    x, y, operands = np.ones(floats, np.float32), empty((floats,)), np.ones(threads * _PITCH, np.float32)
+    arrays = {"x": x, "y": y, "n": floats, "past_caches": streams(y)}
+    copy = _fastest(lambda: _copy_blocks(blocks(floats), threads=threads, **arrays), samples)
     fmas = _fastest(lambda: _fma_chains(threads, threads=threads, p=operands, pitch=_PITCH, steps=steps), samples)
     return Roofline(bandwidth=8 * floats / copy, peak=threads * steps * CHAINS * 2 * L / fmas)
 
