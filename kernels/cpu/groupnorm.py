@@ -28,8 +28,8 @@ from ._driver import FLOAT, INT, PTR, Job, job, share
 from ._layout import channels_last, deliver, empty_like_image
 from ._memory import empty, workspace
 from ._reduce import column_sums
-from ._rows import BLOCK_ROWS, PAIR, fold
-from .simd import L, dload, dstore, fload, fstore, vfma, vload_n, vstore_n
+from ._rows import BLOCK_ROWS, PAIR, fold, put, streams
+from .simd import L, dload, dstore, fload, fstore, vfma, vload_n, vstore_n, vstreamed
 
 Three = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -58,16 +58,17 @@ class _Cut(NamedTuple):
 
 
 _FIELDS = {"steps": INT, "size": INT, "channels": INT, "groups": INT, "width": INT, "height": INT, "parts": INT,
-           "sums": PTR, "coefficients": PTR}
+           "past_caches": INT, "sums": PTR, "coefficients": PTR}
 
 
-def _cut(x: np.ndarray, groups: int) -> _Cut:
+def _cut(x: np.ndarray, y: np.ndarray, groups: int) -> _Cut:
     samples = x.shape[0] if x.size else 0
     size, threads = x.size // max(samples, 1), share(x.size)
     parts = 1 if samples % threads == 0 or samples >= 4 * threads else threads
-    width = fold(size, x.shape[1]).width
-    height = max(min(BLOCK_ROWS, -(-size // (width * parts))), 1)
-    fields = {"size": size, "channels": x.shape[1], "groups": groups, "width": width, "height": height, "parts": parts}
+    rows = fold(size, x.shape[1])
+    height = max(min(BLOCK_ROWS, -(-size // (rows.width * parts))), 1)
+    fields = {"size": size, "channels": x.shape[1], "groups": groups, "width": rows.width, "height": height,
+              "parts": parts, "past_caches": streams(y, rows)}
     return _Cut(samples * parts, threads, fields)
 
 
@@ -123,7 +124,7 @@ def _normalise(a, x, y, i, rows, pitch, c, n, coefficients):
     centre, scale = vload_n(coefficients, c, n), vload_n(coefficients, a.width + c, n)
     shift = vload_n(coefficients, 2 * a.width + c, n)
     for at in range(i + c, i + c + rows * pitch, pitch):
-        vstore_n(y, at, vfma(vload_n(x, at, n) - centre, scale, shift), n)
+        put(y, at, vfma(vload_n(x, at, n) - centre, scale, shift), n, a.past_caches)
 
 
 @job(x=PTR, y=PTR, weight=PTR, bias=PTR, mean=PTR, var=PTR, eps=FLOAT, **_FIELDS)
@@ -160,6 +161,7 @@ def _group_norm(first, last, thread, a):
             if tail:
                 _normalise(a, x, y, start, rows, columns, columns - tail, tail, coefficients)
             start += rows * columns
+    vstreamed()
 
 
 def group_norm(
@@ -177,7 +179,7 @@ def group_norm(
     y, mean, var = empty_like_image(x), *(empty((x.shape[0], num_groups)) for _ in range(2))
     if not x.size:
         mean[...] = var[...] = 0
-    _cut(x, num_groups).run(_group_norm, _FORWARD, 3, x=x, y=y, weight=vector(weight), bias=vector(bias), mean=mean,
+    _cut(x, y, num_groups).run(_group_norm, _FORWARD, 3, x=x, y=y, weight=vector(weight), bias=vector(bias), mean=mean,
                             var=var, eps=eps)
     return deliver(y, y_out), deliver(mean, mean_out), deliver(var, var_out)
 
@@ -248,7 +250,8 @@ def _gradient(a, dy, x, dx, i, rows, pitch, c, n, coefficients):
     centre, scale = vload_n(coefficients, c, n), vload_n(coefficients, a.width + c, n)
     shift, slope = vload_n(coefficients, 2 * a.width + c, n), vload_n(coefficients, 3 * a.width + c, n)
     for at in range(i + c, i + c + rows * pitch, pitch):
-        vstore_n(dx, at, vfma(vload_n(dy, at, n), scale, vfma(vload_n(x, at, n) - centre, slope, shift)), n)
+        result = vfma(vload_n(dy, at, n), scale, vfma(vload_n(x, at, n) - centre, slope, shift))
+        put(dx, at, result, n, a.past_caches)
 
 
 @job(dy=PTR, x=PTR, dx=PTR, weight=PTR, mean=PTR, var=PTR, of_samples=PTR, eps=FLOAT, **_FIELDS)
@@ -260,8 +263,11 @@ def _group_norm_backward(first, last, thread, a):
         start, stop = _bounds(a, part)
         sums = a.sums + (thread if a.parts == 1 else n * a.parts) * _BACKWARD * a.width
         coefficients = a.coefficients + 4 * 4 * thread * a.width
-        for c in range(a.width):
-            fstore(coefficients, c, fload(a.mean, n * a.groups + c % a.channels // per_group))
+        for g in range(a.groups):
+            centre = fload(a.mean, n * a.groups + g)
+            for channel in range(g * per_group, (g + 1) * per_group):
+                for c in range(channel, a.width, a.channels):
+                    fstore(coefficients, c, centre)
         if a.steps & _SUM:
             _sum_gradients(a, dy, x, start, stop, coefficients, sums + part * _BACKWARD * a.width)
         if not a.steps & _APPLY:
@@ -295,6 +301,7 @@ def _group_norm_backward(first, last, thread, a):
             if tail:
                 _gradient(a, dy, x, dx, start, rows, columns, columns - tail, tail, coefficients)
             start += rows * columns
+    vstreamed()
 
 
 def group_norm_backward(
@@ -311,9 +318,10 @@ def group_norm_backward(
     """Gradients (dx, dγ, dβ) with `mean` and `var` from `group_norm`. 12 bytes an element."""
     dx_out, dweight_out, dbias_out = out or (None, None, None)
     dy, x = channels_last(dy), channels_last(x)
-    cut, channels = _cut(x, num_groups), x.shape[1]
+    channels = x.shape[1]
     dx, of_samples = empty_like_image(x), empty((x.shape[0] if x.size else 0, 2 * channels))
-    cut.run(_group_norm_backward, _BACKWARD, 4, dy=dy, x=x, dx=dx, weight=vector(weight), mean=vector(mean),
-            var=vector(var), of_samples=of_samples, eps=eps)
+    _cut(x, dx, num_groups).run(
+        _group_norm_backward, _BACKWARD, 4, dy=dy, x=x, dx=dx, weight=vector(weight), mean=vector(mean),
+        var=vector(var), of_samples=of_samples, eps=eps)
     gradients = column_sums(of_samples, 2 * channels)
     return deliver(dx, dx_out), deliver(gradients[:channels], dweight_out), deliver(gradients[channels:], dbias_out)

@@ -8,10 +8,10 @@ With m values x of a row, γ weight and β bias of their positions, and s = 1/�
 
 so forward spends 8 bytes an element and backward 12.
 
-The mean is taken about the row's first value, then mean and variance of the deviations from that: however far the first
-value lies from the others, the second pass finds what the first one missed. Sums are taken in float32 over some
-thousand values, and joined in float64. The gradients of weight and bias are summed over a block of rows, then over the
-blocks.
+Mean and variance are taken of the deviations from the row's first value. Of n values none lies further than √n σ from
+the mean, so that costs few of them no digits; many of them are then passed once more, about the mean just found. Sums
+are taken in float32 over some thousand values, and joined in float64. The gradients of weight and bias are summed over
+a block of rows, then over the blocks.
 
 The normalised axes must be the innermost ones in memory, in any order. Images normalised over (C, H, W) stay
 channels-last so; arrays that lie otherwise are copied into C order.
@@ -29,11 +29,12 @@ from ._driver import FLOAT, INT, PTR, job, share
 from ._layout import contiguous, deliver, empty_like, like
 from ._memory import empty, workspace
 from ._reduce import column_sums
-from ._rows import BLOCK_ROWS
-from .simd import L, fload, fstore, lane_index, vfma, vload_n, vselect, vsplat, vstore_n, vsum
+from ._rows import BLOCK_ROWS, fold, put, streams
+from .simd import L, fload, fstore, lane_index, vfma, vload_n, vselect, vsplat, vstore_n, vstreamed, vsum
 
 Three = tuple[np.ndarray, np.ndarray, np.ndarray]
 
+_FEW = 128  # values
 _CHUNK = 4 * 64 * FULL  # floats: in each lane of four vectors 64 terms
 
 
@@ -87,18 +88,21 @@ def _deviations(x, n, centre):
 def _normalise(a, x, y, i, n, centre, scale, shift):
     """y = ((x - centre) scale + shift) γ + β for n lanes at i."""
     normalised = vfma(vload_n(x, i, n) - centre, vsplat(scale), vsplat(shift))
-    vstore_n(y, i, vfma(normalised, vload_n(a.weight, i, n), vload_n(a.bias, i, n)), n)
+    put(y, i, vfma(normalised, vload_n(a.weight, i, n), vload_n(a.bias, i, n)), n, a.past_caches)
 
 
-@job(x=PTR, y=PTR, weight=PTR, bias=PTR, mean=PTR, var=PTR, m=INT, eps=FLOAT)
+@job(x=PTR, y=PTR, weight=PTR, bias=PTR, mean=PTR, var=PTR, m=INT, eps=FLOAT, past_caches=INT)
 def _layer_norm(first, last, thread, a):
+    share = 1.0 / a.m
     for row in range(first, last):
         x, y = a.x + 4 * row * a.m, a.y + 4 * row * a.m
         origin = fload(x, 0)
-        s, _ = _deviations(x, a.m, origin)
-        centre = np.float32(origin + s / a.m)
-        s, t = _deviations(x, a.m, centre)
-        mean, var = centre + s / a.m, (t - s * s / a.m) / a.m
+        s, t = _deviations(x, a.m, origin)
+        mean, var = origin + s * share, (t - s * s * share) * share
+        centre = np.float32(mean)
+        if a.m > _FEW:
+            s, t = _deviations(x, a.m, centre)
+            mean, var = centre + s * share, (t - s * s * share) * share
         fstore(a.mean, row, mean)
         fstore(a.var, row, var)
         invstd = 1.0 / np.sqrt(var + a.eps)
@@ -108,6 +112,7 @@ def _layer_norm(first, last, thread, a):
             _normalise(a, x, y, i, FULL, centre, scale, shift)
         if tail:
             _normalise(a, x, y, a.m - tail, tail, centre, scale, shift)
+    vstreamed()
 
 
 def layer_norm(
@@ -129,7 +134,8 @@ def layer_norm(
     y, mean, var = empty_like(x), *(empty(x.shape[:leading]) for _ in range(2))
     if x.size:
         _layer_norm(mean.size, threads=share(x.size), x=x, y=y, weight=_in_order(weight, order, "ones", 1, m),
-                    bias=_in_order(bias, order, "zeros", 0, m), mean=mean, var=var, m=m, eps=eps)
+                    bias=_in_order(bias, order, "zeros", 0, m), mean=mean, var=var, m=m, eps=eps,
+                    past_caches=streams(y, fold(m, m)))
     else:
         mean[...] = var[...] = 0
     return deliver(y, y_out), deliver(mean, mean_out), deliver(var, var_out)
@@ -166,12 +172,13 @@ def _gradient(a, dy, x, dx, sums, i, n, centre, scale, shift, level, slope):
     normalised = vfma(vload_n(x, i, n) - centre, vsplat(scale), vsplat(shift))
     slopes = vload_n(dy, i, n)
     rest = vfma(normalised, vsplat(-slope), vsplat(-level))
-    vstore_n(dx, i, vfma(slopes * vload_n(a.weight, i, n), vsplat(scale), rest), n)
+    put(dx, i, vfma(slopes * vload_n(a.weight, i, n), vsplat(scale), rest), n, a.past_caches)
     vstore_n(sums, i, vfma(slopes, normalised, vload_n(sums, i, n)), n)
     vstore_n(sums, a.m + i, vload_n(sums, a.m + i, n) + slopes, n)
 
 
-@job(dy=PTR, x=PTR, dx=PTR, weight=PTR, mean=PTR, var=PTR, of_blocks=PTR, rows=INT, height=INT, m=INT, eps=FLOAT)
+@job(dy=PTR, x=PTR, dx=PTR, weight=PTR, mean=PTR, var=PTR, of_blocks=PTR, rows=INT, height=INT, m=INT, eps=FLOAT,
+     past_caches=INT)
 def _layer_norm_backward(first, last, thread, a):
     """Blocks of rows: dx, and each block's sums for dγ and dβ."""
     for block in range(first, last):
@@ -192,6 +199,7 @@ def _layer_norm_backward(first, last, thread, a):
                 _gradient(a, dy, x, dx, sums, i, FULL, centre, scale, shift, level, slope)
             if tail:
                 _gradient(a, dy, x, dx, sums, a.m - tail, tail, centre, scale, shift, level, slope)
+    vstreamed()
 
 
 def layer_norm_backward(
@@ -214,7 +222,8 @@ def layer_norm_backward(
     of_blocks = empty((-(-rows // height), 2 * m))
     _layer_norm_backward(
         len(of_blocks), threads=threads, dy=dy, x=x, dx=dx, weight=_in_order(weight, order, "ones", 1, m),
-        mean=contiguous(mean), var=contiguous(var), of_blocks=of_blocks, rows=rows, height=height, m=m, eps=eps)
+        mean=contiguous(mean), var=contiguous(var), of_blocks=of_blocks, rows=rows, height=height, m=m, eps=eps,
+        past_caches=streams(dx, fold(m, m)))
     # The sums of all blocks, in memory's order of the axes; weights are in C order.
     in_memory = [normalized_shape[axis] for axis in order]
     dweight, dbias = (
