@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nnk.kernels import cpu, reference
-from nnk.kernels.cpu import _driver
+from nnk.kernels.cpu import _driver, _rows
 
 
 @pytest.fixture
@@ -100,3 +100,14 @@ def test_rows_stay_as_they_lie():
     assert y.strides == images.strides
     y, *_ = cpu.layer_norm(images, None, None, normalized_shape=(6,), eps=1e-5)
     assert y.flags.c_contiguous
+
+
+@pytest.mark.parametrize(("norm", "shape", "option"), [(group, (2, 32, 5, 6), 4), (layer, (6, 48), 1)])
+def test_results_written_past_the_caches_are_the_same(norm, shape, option, monkeypatch):
+    inputs = draw(shape)
+    before = norm(cpu, *inputs, option)
+    monkeypatch.setattr(_rows, "_CACHE", 0)
+    y = norm(cpu, *inputs, option)["y"]
+    assert _rows.streams(y, _rows.fold(y.size, shape[1]))
+    for name, result in norm(cpu, *inputs, option).items():
+        np.testing.assert_array_equal(result, before[name], err_msg=name)
