@@ -18,6 +18,7 @@ blocks are joined so in float64, about the first pixel. The mean that backward r
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -186,23 +187,29 @@ def batch_statistics(
     eps: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean and 1/√(σ² + ε) of each channel, and the coefficients; the running statistics move. One pass over x."""
-    channels = x.shape[1]
-    mean, invstd = empty((channels,)), empty((channels,))
-    coefficients = workspace("coefficients", 3 * rows.width)
+    add, finish, floats = _statistics_plan(rows)
+    mean, invstd = empty((rows.channels,)), empty((rows.channels,))
+    coefficients, sums = workspace("coefficients", 3 * rows.width), workspace("sums", floats)
     moving = [vector(v) for v in (running_mean, running_var)]
-    pitch = (2 * 8 + 2 * 4) * rows.width
-    sums = workspace("sums", pitch * rows.parts // 4)
-    _sum_deviations(rows.whole_blocks, threads=rows.parts, x=x, rows=rows.whole, width=rows.width, height=rows.height,
-                    sums=sums, pitch=pitch)
-    _finish_statistics(
-        channels, threads=share(rows.parts * rows.width), x=x, rows=rows.whole, width=rows.width, channels=channels,
-        size=rows.size, sums=sums, pitch=pitch, parts=rows.parts, weight=vector(weight), bias=vector(bias),
-        running_mean=moving[0], running_var=moving[1], momentum=momentum, eps=eps, mean=mean, invstd=invstd,
-        coefficients=coefficients)
+    add(x=x, sums=sums)
+    finish(x=x, sums=sums, weight=vector(weight), bias=vector(bias), running_mean=moving[0], running_var=moving[1],
+           momentum=momentum, eps=eps, mean=mean, invstd=invstd, coefficients=coefficients)
     for new, running in zip(moving, (running_mean, running_var)):
         if running is not None:
             deliver(new, running)
     return mean, invstd, coefficients
+
+
+@functools.lru_cache(512)
+def _statistics_plan(rows: Rows) -> tuple[Callable[..., None], Callable[..., None], int]:
+    """Two calls, and the floats of their workspace."""
+    pitch = (2 * 8 + 2 * 4) * rows.width
+    add = _sum_deviations.plan(rows.whole_blocks, threads=rows.parts, rows=rows.whole, width=rows.width,
+                               height=rows.height, pitch=pitch)
+    finish = _finish_statistics.plan(
+        rows.channels, threads=share(rows.parts * rows.width), rows=rows.whole, width=rows.width,
+        channels=rows.channels, size=rows.size, pitch=pitch, parts=rows.parts)
+    return add, finish, pitch * rows.parts // 4
 
 
 def running_statistics(
@@ -367,15 +374,25 @@ def gradients(
 
     `forward` are coefficients whose first row holds the means; `sources` the kernel's own arguments.
     """
+    add, finish, floats = _gradients_plan(kernel, rows, constant)
     dweight, dbias = empty(mean.shape), empty(mean.shape)
+    coefficients, sums = workspace("gradient coefficients", 4 * rows.width), workspace("sums", floats)
+    add(x=x, coefficients=forward, sums=sums, **sources)
+    finish(sums=sums, weight=vector(weight), mean=contiguous(mean), invstd=contiguous(invstd), dweight=dweight,
+           dbias=dbias, coefficients=coefficients)
+    return dweight, dbias, coefficients
+
+
+@functools.lru_cache(512)
+def _gradients_plan(
+    kernel: Job, rows: Rows, constant: bool
+) -> tuple[Callable[..., None], Callable[..., None], int]:
+    """Two calls, and the floats of their workspace."""
     parts = min(rows.threads, rows.blocks)
     pitch = (3 * 8 + 3 * 4) * rows.width
-    sums = workspace("sums", pitch * parts // 4)
-    kernel(rows.blocks, threads=parts, x=x, coefficients=forward, size=rows.size, width=rows.width, height=rows.height,
-           sums=sums, pitch=pitch, **sources)
-    coefficients = workspace("gradient coefficients", 4 * rows.width)
-    _finish_gradients(
+    add = kernel.plan(
+        rows.blocks, threads=parts, size=rows.size, width=rows.width, height=rows.height, pitch=pitch)
+    finish = _finish_gradients.plan(
         rows.channels, threads=share(parts * rows.width), width=rows.width, channels=rows.channels, size=rows.size,
-        sums=sums, pitch=pitch, parts=parts, weight=vector(weight), mean=contiguous(mean), invstd=contiguous(invstd),
-        constant=constant, dweight=dweight, dbias=dbias, coefficients=coefficients)
-    return dweight, dbias, coefficients
+        pitch=pitch, parts=parts, constant=constant)
+    return add, finish, pitch * parts // 4
