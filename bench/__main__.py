@@ -1,6 +1,6 @@
 """`python -m bench` and `nnk bench`: all benches, or one.
 
-    nnk bench [conv | ops | step] [options of the bench]
+    nnk bench [conv | ops | step | infer] [options of the bench]
     nnk bench report [--write]
 """
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-MODULES = {"step": "cpu_step", "conv": "cpu_conv", "ops": "cpu_ops", "report": "report"}
+MODULES = {"step": "cpu_step", "infer": "cpu_infer", "conv": "cpu_conv", "ops": "cpu_ops", "report": "report"}
 
 
 def main(arguments: list[str]) -> None:

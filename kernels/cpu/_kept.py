@@ -74,7 +74,10 @@ def kept(weight: np.ndarray, scale: np.ndarray | None, kind: Hashable, build: Ca
     factors = b"" if scale is None else scale.tobytes()
     checksum, key = sums.tobytes() + factors, (address(weight), weight.shape, kind)
     held = _entries.pop(key, None)
-    panels = held[1] if held is not None and held[0] == checksum else build()
+    if held is not None and held[0] == checksum:
+        _entries[key] = held  # the last to be dropped now
+        return held[1]
+    panels = build()
     _entries[key] = checksum, panels, weakref.ref(weight, lambda _: _entries.pop(key, None))
     while sum(entry[1].size for entry in list(_entries.values())) > _CAP and len(_entries) > 1:
         _entries.pop(next(iter(_entries)), None)

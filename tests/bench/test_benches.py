@@ -14,7 +14,7 @@ from nnk.kernels import cpu, parity
 from nnk.kernels.ops import OPS
 
 BENCH = Path(__file__).parents[2] / "bench"
-BENCHES = ("cpu_conv", "cpu_ops", "cpu_step")
+BENCHES = ("cpu_conv", "cpu_ops", "cpu_step", "cpu_infer")
 DRAWS = {"dropout", "image_noise"}  # each library has random numbers of its own
 
 each_op = pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
@@ -164,6 +164,43 @@ def test_a_step_is_measured_beside_its_peers(monkeypatch, quickly):
     memory = cpu_step.memory(workload, row)["bytes"]
     assert memory.keys() == {"nnk", "torch"}
     assert all(20e6 < peak < 4e9 for peak in memory.values())
+
+
+@pytest.mark.parametrize("name", ["resnet20", "mobilenet"])
+def test_inference_is_measured_beside_its_peers(name, quickly):
+    pytest.importorskip("torch")
+    import contest
+    import cpu_infer
+    import harness
+
+    session = SimpleNamespace(peers=contest.load_peers(), threads=[1], use=lambda threads: None)
+    (row,) = cpu_infer.measure(cpu_infer.Network(name, 2), session, harness.Budget(0, 1))
+    assert row.peers.keys() == {
+        f"torch {layout}{folded}" for layout in ("contiguous", "channels_last") for folded in ("", " folded")
+    }
+
+
+def test_outputs_that_differ_stop_the_bench(monkeypatch, quickly):
+    pytest.importorskip("torch")
+    import contest
+    import cpu_infer
+    import harness
+
+    monkeypatch.setattr(cpu_infer, "ours", lambda network: lambda: np.ones((1, 10), np.float32))
+    session = SimpleNamespace(peers=contest.load_peers(), threads=[1], use=lambda threads: None)
+    with pytest.raises(RuntimeError, match="the outputs of torch contiguous differ"):
+        list(cpu_infer.measure(cpu_infer.Network("resnet20", 1), session, harness.Budget(0, 1)))
+
+
+def test_torch_folds_every_batch_norm():
+    torch = pytest.importorskip("torch")
+    import infer_torch
+    from step_torch import twin
+
+    from nnk import models
+
+    model = infer_torch.folded(twin(models.create("resnet18", (3, 32, 32), 10)).eval())
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
 
 
 def test_losses_that_differ_stop_the_bench(monkeypatch, quickly):
