@@ -13,7 +13,23 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .simd import F32, I32, I64, L, at, first_lanes, fma, i64, load, masked_load, masked_store, raised, splat, store
+from .simd import (
+    F32,
+    I32,
+    I64,
+    L,
+    at,
+    constant,
+    first_lanes,
+    fma,
+    i64,
+    load,
+    masked_load,
+    masked_store,
+    raised,
+    splat,
+    store,
+)
 
 # (MR, NV) by lanes: wide for many output channels, in threes where their vectors come in threes, one vector for few.
 # MR * NV sums, NV loaded vectors and one broadcast must fit 32 registers (AVX-512) or 16 (AVX2, SSE).
@@ -113,6 +129,9 @@ def outer_tile(typing_context, mr, nv, blocks, rows, columns, x, x_block, x_row,
 
     The pixels are a box of blocks x rows x columns; x_block, x_row, x_column and d_block, d_row, d_column are the steps
     in floats. Vector v of d lies d_vector floats further on; sums[m][v] is at sums + m * pitch + v * L.
+
+    The box is summed from zero before it is added: rounding errors grow with its pixels and with the number of boxes,
+    not with all pixels.
     """
     if not _literals(mr, nv):
         return None
@@ -136,8 +155,8 @@ def outer_tile(typing_context, mr, nv, blocks, rows, columns, x, x_block, x_row,
                 return for_range(b, columns, held, pixel)
             return for_range(b, rows, held, row)
 
-        for place, value in zip(places, for_range(b, blocks, [load(b, p) for p in places], block)):
-            store(b, value, place)
+        for place, value in zip(places, for_range(b, blocks, [constant(0)] * len(places), block)):
+            store(b, b.fadd(load(b, place), value), place)
         return context.get_dummy_value()
 
     return types.void(mr, nv, *[_A] * 14), lower
