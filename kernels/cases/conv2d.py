@@ -44,7 +44,7 @@ def _case(
 
 
 def _winograd(precision):
-    """Shapes that may run by Winograd's algorithm: 3 x 3, stride 1, whole vectors of channels."""
+    """Shapes that may run by Winograd's algorithm: 3 x 3, stride 1, whole vectors of channels, 32 tiles of 4 x 4."""
 
     def case(name, x, filters, *, padding=(1, 1), bias=True, infer=False):
         weight = (filters, x[1], 3, 3)
@@ -53,14 +53,14 @@ def _winograd(precision):
         )
 
     return (
-        case("winograd", (2, 16, 8, 8), 32),
-        case("winograd_odd_map", (3, 48, 7, 9), 64, infer=True),
-        case("winograd_batch_1", (1, 64, 13, 11), 32, bias=False, infer=True),
+        case("winograd", (8, 16, 8, 8), 32),
+        case("winograd_odd_map", (6, 48, 7, 9), 64, infer=True),
+        case("winograd_batch_1", (1, 64, 23, 21), 32, bias=False, infer=True),
         case("winograd_empty_batch", (0, 16, 8, 8), 32),
-        case("winograd_unpadded", (2, 32, 6, 5), 48, padding=(0, 0)),
-        case("winograd_asymmetric", (2, 32, 5, 6), 32, padding=((0, 2), (1, 0))),
-        case("winograd_pad_over_kernel", (1, 32, 3, 4), 32, padding=(3, 4)),
-        case("winograd_one_pixel", (5, 32, 1, 1), 32),
+        case("winograd_unpadded", (32, 32, 6, 5), 48, padding=(0, 0)),
+        case("winograd_asymmetric", (8, 32, 5, 6), 32, padding=((0, 2), (1, 0))),
+        case("winograd_pad_over_kernel", (33, 32, 3, 4), 32, padding=(3, 4)),
+        case("winograd_one_pixel", (33, 32, 1, 1), 32),
         case("winograd_many_tiles", (2, 32, 41, 37), 16, infer=True),
     )
 

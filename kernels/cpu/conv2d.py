@@ -6,13 +6,14 @@ The formulas are those of `kernels/reference/conv2d.py`. Which kernel takes whic
 |---|---|---|
 | one input channel per group | `_depthwise` | no reduction over channels: lanes run over them |
 | fewer than 8 input channels, one group | `_direct`, `_wgrad`, merged filter rows | a row is a run of S C floats |
-| 3 x 3, stride 1, whole vectors of channels | `_winograd`, `_winograd_wgrad` | 4 or 2.25 times fewer products |
+| 3 x 3, stride 1, whole vectors of channels, some tiles | `_winograd`, `_winograd_wgrad` | 4 or 2.25 times less work |
 | all others | `_direct`, `_wgrad` | register tiles over packed weights |
 
 Work of the direct kernels: 2 N OH OW K C/groups R S FLOPs in each direction, against the FMA peak; every array moves
 once between memory and cache. Winograd's F(4 x 4) needs a quarter of these products, at about ten times the rounding
 error (relative RMS 1e-6 to 5e-6 against float64, where the direct sum has 2e-7 to 8e-7): it runs unless `precision` is
-"highest". F(2 x 2) needs 4/9 of them, is as exact as the direct sum and runs in "highest".
+"highest". F(2 x 2) needs 4/9 of them, is as exact as the direct sum and runs in "highest". A few tiles, as of one small
+image, are not worth the weights in Winograd's domain, four times as large (`_enough_tiles`).
 
 In inference a batch norm and a ReLU behind the convolution cost nothing: `scale` goes into the packed weights, the sums
 start from the bias, and ReLU is a floor under what is stored.
@@ -21,11 +22,13 @@ start from the bias, and ReLU is a floor under what is stored.
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 
 from ..shapes import conv_output_size
 from . import _depthwise, _direct, _wgrad, _winograd, _winograd_wgrad
+from ._driver import get_num_threads
 from ._kept import Filters
 from ._layout import channels_last, contiguous, deliver, empty_image
 from ._memory import empty
@@ -70,6 +73,16 @@ def _winograd_size(
     return 2 if min(channels, filters) > L else 0
 
 
+def _enough_tiles(n: int, height: int, width: int, m: int, least: float) -> bool:
+    """Whether n maps have `least` tiles of m x m for every thread.
+
+    Measured with 64 to 512 channels, one and two threads. In both directions along the data a tile saves its products;
+    against this stand the weights, transformed and read, 8 tiles' worth, 4 where they are kept transformed. In the
+    weight gradient each thread has sums of its own, 36 C K of them, worth sqrt(C K) / 16 tiles.
+    """
+    return n * -(-height // m) * -(-width // m) >= least * get_num_threads()
+
+
 def conv2d(
     x: np.ndarray,
     weight: np.ndarray,
@@ -103,7 +116,8 @@ def conv2d(
             y = relu(y)
     elif _few(c, (r, s), dilation, groups):
         _direct.forward_few(x, filters, bias, y, floor=floor, stride=stride, before=before)
-    elif m := _winograd_size(c, k, (r, s), stride, dilation, groups, precision):
+    elif (m := _winograd_size(c, k, (r, s), stride, dilation, groups, precision)) and _enough_tiles(
+            len(y), *y.shape[2:], m, 4 if keep_packed else 8):
         _winograd.forward(channels_last(x), filters, bias, y, m=m, floor=floor, before=before)
     else:
         _direct.forward(channels_last(x), filters, bias, y, floor=floor, stride=stride, before=before,
@@ -131,7 +145,8 @@ def conv2d_dgrad(
         pass
     elif c == 1 and groups > 1:
         _depthwise.backward(dy, weight, dx, stride=stride, before=before, dilation=dilation)
-    elif m := _winograd_size(c, k, (r, s), stride, dilation, groups, precision):
+    elif (m := _winograd_size(c, k, (r, s), stride, dilation, groups, precision)) and _enough_tiles(
+            len(dx), *dx.shape[2:], m, 8):
         _winograd.backward(dy, weight, dx, m=m, before=before)
     else:
         _direct.backward(dy, weight, dx, stride=stride, before=before, dilation=dilation, groups=groups)
@@ -160,7 +175,8 @@ def conv2d_wgrad(
         _depthwise.weight_gradient(dy, channels_last(x), dweight, stride=stride, before=before, dilation=dilation)
     elif _few(x.shape[1], (r, s), dilation, groups):
         _wgrad.weight_gradient_few(dy, x, dweight, stride=stride, before=before)
-    elif m := _winograd_size(c_group, k, (r, s), stride, dilation, groups, precision):
+    elif (m := _winograd_size(c_group, k, (r, s), stride, dilation, groups, precision)) and _enough_tiles(
+            len(dy), *dy.shape[2:], m, math.sqrt(c_group * k) / 16):
         _winograd_wgrad.weight_gradient(dy, channels_last(x), dweight, m=m, before=before)
     else:
         _wgrad.weight_gradient(dy, channels_last(x), dweight, stride=stride, before=before, dilation=dilation,

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from nnk.kernels import cpu
+from nnk.kernels import cpu, parity
+from nnk.kernels.cpu import _driver, _winograd, _winograd_wgrad
+from nnk.kernels.ops import OPS
 
 # x, weight, precision: one for each kernel that stores outputs.
 KERNELS = {
@@ -12,8 +14,8 @@ KERNELS = {
     "direct": ((2, 20, 6, 6), (20, 20, 3, 3), "high"),
     "direct, one vector": ((2, 20, 6, 6), (9, 20, 3, 3), "high"),
     "direct, three vectors": ((2, 20, 6, 6), (48, 20, 3, 3), "high"),
-    "F(2 x 2)": ((2, 32, 6, 7), (32, 32, 3, 3), "highest"),
-    "F(4 x 4)": ((2, 32, 6, 7), (32, 32, 3, 3), "high"),
+    "F(2 x 2)": ((8, 32, 6, 7), (32, 32, 3, 3), "highest"),
+    "F(4 x 4)": ((8, 32, 6, 7), (32, 32, 3, 3), "high"),
 }
 
 
@@ -55,3 +57,44 @@ def test_a_scale_is_a_factor_of_each_filter(name):
     np.testing.assert_allclose(
         y, cpu.conv2d(x, weight, **options) * scale[:, None, None] + bias[:, None, None], rtol=1e-4, atol=1e-3
     )
+
+
+CONV2D = next(op.suite for op in OPS if op.name == "conv2d")
+WINOGRAD = [case for case in CONV2D.cases if case.name.startswith("winograd") and "empty" not in case.name]
+
+
+@pytest.fixture
+def threads():
+    """No more than four: the more threads, the more tiles Winograd's algorithm needs."""
+    before = _driver.get_num_threads()
+    _driver.set_num_threads(min(before, 4))
+    yield
+    _driver.set_num_threads(before)
+
+
+@pytest.mark.parametrize("case", WINOGRAD, ids=lambda case: case.name)
+def test_cases_reach_the_kernels_they_are_for(case, threads, monkeypatch):
+    reached = []
+
+    def watch(module, name):
+        function = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, **kwargs: reached.append(name) or function(*args, **kwargs))
+
+    watch(_winograd, "forward")
+    watch(_winograd, "backward")
+    watch(_winograd_wgrad, "weight_gradient")
+    inputs = parity.make_inputs(case, np.float32)
+    CONV2D.run(cpu, **inputs)
+    narrow = min(inputs["weight"].shape[:2]) <= 16 and inputs["precision"] == "highest"
+    assert narrow or set(reached) == {"forward", "backward", "weight_gradient"}
+
+
+@pytest.mark.parametrize("channels", [64, 256])
+def test_one_small_image_is_convolved_directly(channels, monkeypatch):
+    monkeypatch.setattr(_winograd, "forward", None)
+    monkeypatch.setattr(_winograd_wgrad, "weight_gradient", None)
+    x, weight = np.ones((1, channels, 4, 4), np.float32), np.ones((channels, channels, 3, 3), np.float32)
+    y = cpu.conv2d(x, weight, padding=(1, 1), precision="high", keep_packed=True)
+    dweight = cpu.conv2d_wgrad(y, x, weight.shape, padding=(1, 1), precision="high")
+    assert y[0, 0, 1, 1] == 9 * channels
+    assert dweight[0, 0, 1, 1] == channels * (4 * 4 + 8 * 6 + 4 * 9)
