@@ -62,10 +62,11 @@ class Optimizer:
         # A parameter that had no gradient for a while is at an earlier step; usually all are at the same.
         steps: dict[int, list[tuple[Parameter, Any]]] = {}
         for parameter, grad in zip(params, grads):
-            if parameter not in self.state:
-                states = {name: np.zeros_like(parameter.data) for name in names if name is not None}
-                self.state[parameter] = {"step": 0, **states}
-            steps.setdefault(self.state[parameter]["step"] + 1, []).append((parameter, grad))
+            state = self.state.setdefault(parameter, {"step": 0})
+            for name in names:
+                if name is not None and name not in state:
+                    state[name] = np.zeros_like(parameter.data)
+            steps.setdefault(state["step"] + 1, []).append((parameter, grad))
         for step, pairs in steps.items():
             states = [self.state[parameter] for parameter, _ in pairs]
             lists = [[parameter.data for parameter, _ in pairs], [grad for _, grad in pairs]]

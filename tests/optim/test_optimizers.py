@@ -84,6 +84,36 @@ def test_as_in_torch_over_many_steps(rng, name, options):
 
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_as_in_torch_on_the_cpu(rng, name, options):
+    torch = pytest.importorskip("torch")
+    ours = [nn.Parameter(p.data.astype(np.float32)) for p in parameters(rng)]
+    theirs = [torch.nn.Parameter(torch.tensor(p.data)) for p in ours]
+    our, their = getattr(optim, name)(ours, **options), getattr(torch.optim, name)(theirs, **options)
+    with nnk.use_backend("cpu"):
+        for step in range(25):
+            give_gradients(rng, ours, skip=(1,) if step % 3 == 0 else ())
+            for p, twin in zip(ours, theirs):
+                twin.grad = None if p.grad is None else torch.tensor(p.grad.astype(np.float32))
+            our.step()
+            their.step()
+    for p, twin in zip(ours, theirs):
+        np.testing.assert_allclose(p.data, twin.detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_options_that_need_another_state_may_be_switched_on_later(rng):
+    ours = parameters(rng)
+    made = [optim.RMSprop(ours[:2]), optim.Adam(ours[2:])]
+    for _ in range(2):
+        give_gradients(rng, ours)
+        for optimizer in made:
+            optimizer.step()
+        made[0].param_groups[0] |= {"momentum": 0.9, "centered": True}
+        made[1].param_groups[0]["amsgrad"] = True
+    assert made[0].state[ours[0]].keys() == {"step", "square_avg", "momentum_buffer", "grad_avg"}
+    assert made[1].state[ours[2]].keys() == {"step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq"}
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
 def test_state_goes_both_ways(rng, name, options):
     torch = pytest.importorskip("torch")
     ours, theirs = twins(rng)
