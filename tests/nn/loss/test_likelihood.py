@@ -148,7 +148,7 @@ def test_errors(reference, name):
     for shape in [(3,), (1, 1), (), (2, 3, 1), (4, 3), (2, 2)]:
         with pytest.raises(ValueError, match=rf"{argument} has shape .*, expected the input's, \(2, 3\)"):
             criterion(x, x, np.ones(shape))
-    for width in (-1.0, np.full((2, 3), -1.0)):
+    for width in (-1.0, np.full((2, 3), -1.0), np.array([[1, np.nan, -1], [1, 1, 1]])):
         with pytest.raises(ValueError, match=f"{argument} holds -1.0, expected no negative values"):
             criterion(x, x, width)
     with pytest.raises(ValueError, match="the shapes do not broadcast"):
