@@ -12,6 +12,7 @@ F = torch.nn.functional
 
 MISSING = {
     ("max_pool2d", "missed"),  # PyTorch's backward writes outside the image where a window misses it
+    *((name, "empty") for name in ("affine2d", "blur2d")),  # PyTorch wants an image
     ("group_norm", "bias_only"),  # PyTorch's backward fails without a weight
 }
 OTHERWISE = {
@@ -362,10 +363,56 @@ rmsprop = with_torchs_names(
     torch.optim.RMSprop, square_avgs="square_avg", buffers="momentum_buffer", grad_avgs="grad_avg"
 )
 
+# ---------------------------------------------------------------- augmentation
+def gather2d(*, x, rows, columns, fill):
+    framed = F.pad(torch.tensor(x), (0, 1, 0, 1), value=fill)  # so that -1 is a place with this value
+    rows, columns = torch.tensor(rows) % framed.shape[2], torch.tensor(columns) % framed.shape[3]
+    y = [image[:, r][:, :, c] for image, r, c in zip(framed, rows, columns)]
+    return {"y": torch.stack(y) if y else framed[:, :, : rows.shape[1], : columns.shape[1]]}
+
+
+def affine2d(*, x, matrices, fill):
+    x, (height, width) = torch.tensor(x), x.shape[2:]
+    unit = torch.tensor([width / 2, height / 2, 1], dtype=x.dtype)  # PyTorch counts in halves of the image
+    theta = torch.tensor(matrices) * unit / unit[:2, None]
+    grid = F.affine_grid(theta, x.shape, align_corners=False)
+    return {"y": F.grid_sample(x - fill, grid, "bilinear", "zeros", align_corners=False) + fill}
+
+
+def blur2d(*, x, weights):
+    n, channels, *sizes = x.shape
+    half = weights.shape[1] // 2
+    places = [torch.arange(-half, size + half).abs() % max(1, 2 * size - 2) for size in sizes]
+    rows, columns = (torch.minimum(i, 2 * size - 2 - i).clamp(min=0) for i, size in zip(places, sizes))
+    framed = torch.tensor(x)[:, :, rows][:, :, :, columns]
+    filters = torch.tensor(weights[:, :, None] * weights[:, None, :]).repeat_interleave(channels, 0)[:, None]
+    y = F.conv2d(framed.reshape(1, n * channels, *framed.shape[2:]), filters, groups=n * channels)
+    return {"y": y.reshape(x.shape)}
+
+
+def scale_shift(*, x, scale, shift):
+    scale, shift = (torch.tensor(v)[:, :, None, None] for v in (scale, shift))
+    return {"y": torch.addcmul(shift, scale, torch.tensor(x))}
+
+
+def paste2d(*, x, boxes, partners, fill):
+    x = torch.tensor(x)
+    y = x.clone()
+    for image, (top, left, bottom, right), partner in zip(y, boxes, partners):
+        theirs = torch.full_like(image, fill) if partner < 0 else x[partner]
+        image[:, top:bottom, left:right] = theirs[:, top:bottom, left:right]
+    return {"y": y}
+
+
+def mix(*, x, partners, shares):
+    x = torch.tensor(x)
+    return {"y": torch.lerp(x[torch.tensor(partners)], x, torch.tensor(shares)[:, None, None, None])}
+
+
 RUNS = [
     pytest.param(op, case, id=f"{op.name}-{case.name}")
     for op in OPS
-    if op.name != "dropout"  # its random numbers are our own
+    if op.name not in ("dropout", "image_noise")  # their random numbers are our own
     for case in op.suite.cases
     if (op.name, case.name) not in MISSING
 ]
