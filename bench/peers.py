@@ -111,6 +111,14 @@ def avg_pool2d_backward(
     )
 
 
+def scale_channels(x, scale):
+    return x * scale[:, :, None, None]
+
+
+def scale_channels_backward(dy, x, scale):
+    return dy * scale[:, :, None, None], (dy * x).sum((2, 3))
+
+
 def pad2d(x, *, padding, mode):
     (top, bottom), (left, right) = padding
     return F.pad(x, (left, right, top, bottom), mode)

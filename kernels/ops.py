@@ -124,6 +124,7 @@ OPS = (
     Op("gaussian_nll_loss", "likelihood", ("gaussian_nll_loss", "gaussian_nll_loss_backward")),
     Op("laplace_nll_loss", "likelihood", ("laplace_nll_loss", "laplace_nll_loss_backward")),
     Op("bernoulli_nll_loss", "likelihood", ("bernoulli_nll_loss", "bernoulli_nll_loss_backward")),
+    Op("scale_channels", "scale_channels", ("scale_channels", "scale_channels_backward")),
     Op("dropout", "dropout", ("dropout",)),
     Op("gather2d", "gather2d", ("gather2d",), differentiable=False),
     Op("affine2d", "affine2d", ("affine2d",), differentiable=False),

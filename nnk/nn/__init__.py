@@ -20,7 +20,7 @@ from nnk.nn.batchinstancenorm import BatchInstanceNorm2d
 from nnk.nn.batchnorm import BatchNorm1d, BatchNorm2d
 from nnk.nn.container import Concat, Flatten, Identity, ModuleList, Residual, Sequential
 from nnk.nn.conv import Conv2d
-from nnk.nn.dropout import Dropout
+from nnk.nn.dropout import Dropout, Dropout2d
 from nnk.nn.fold import fold_batchnorm
 from nnk.nn.inspect import first_nonfinite
 from nnk.nn.instancenorm import InstanceNorm2d
@@ -43,12 +43,14 @@ from nnk.nn.loss import (
 )
 from nnk.nn.maxout import Maxout, Maxout2d
 from nnk.nn.module import Module
+from nnk.nn.noise import GaussianNoise
 from nnk.nn.normalization import GroupNorm, LayerNorm
 from nnk.nn.parameter import Parameter
 from nnk.nn.pending import watch
 from nnk.nn.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 from nnk.nn.prelu import PReLU, Swish
 from nnk.nn.softmax import LogSoftmax, Softmax
+from nnk.nn.squeezeexcitation import SqueezeExcitation
 
 __all__ = [
     "ELU",
@@ -66,9 +68,11 @@ __all__ = [
     "Conv2d",
     "CrossEntropyLoss",
     "Dropout",
+    "Dropout2d",
     "Flatten",
     "FocalLoss",
     "GaussianNLLLoss",
+    "GaussianNoise",
     "GroupNorm",
     "Hardsigmoid",
     "Hardswish",
@@ -102,6 +106,7 @@ __all__ = [
     "SmoothL1Loss",
     "Softmax",
     "Softplus",
+    "SqueezeExcitation",
     "Swish",
     "Tanh",
     "first_nonfinite",

@@ -47,3 +47,30 @@ def test_bad_p(p):
 
 def test_gradcheck(rng):
     assert nnk.testing.gradcheck(nn.Dropout(0.4), rng.standard_normal((5, 6)))
+
+
+@pytest.mark.parametrize("shape", [(40, 50, 2, 3), (40, 50, 4)])
+def test_whole_channels(reference, shape):
+    nnk.manual_seed(0)
+    drop = nn.Dropout2d(0.3)
+    y = drop(np.ones(shape))
+    channels = y.reshape(40, 50, -1)
+    assert (channels == channels[:, :, :1]).all()
+    assert abs((channels == 0).mean() - 0.3) < 0.03
+    np.testing.assert_allclose(y[y != 0], 1 / 0.7)
+    np.testing.assert_array_equal(drop.backward(np.full(shape, 2.0)), 2 * y)
+    np.testing.assert_array_equal(drop.eval()(np.ones(shape)), np.ones(shape))
+
+
+def test_whole_channels_are_the_same_on_the_cpu(rng):
+    x = rng.standard_normal((5, 7, 3, 2)).astype(np.float32)
+    nnk.manual_seed(3)
+    y = nn.Dropout2d()(x)
+    nnk.manual_seed(3)
+    with nnk.use_backend("reference"):
+        np.testing.assert_array_equal(nn.Dropout2d()(x), y)
+
+
+def test_channels_of_what():
+    with pytest.raises(ValueError, match=r"shape \(3, 4\), expected \(N, C, H, W\) or \(N, C, L\)"):
+        nn.Dropout2d()(np.ones((3, 4), np.float32))

@@ -48,6 +48,11 @@ def conv2d(*, x, weight, bias, dy, stride, padding, dilation, groups, **_):
     return gradients(y, dy, **leaves)
 
 
+def scale_channels(*, x, scale, dy):
+    x, scale = leaf(x), leaf(scale)
+    return gradients(x * scale[:, :, None, None], dy, x=x, scale=scale)
+
+
 def pad2d(*, x, dy, padding, mode):
     (top, bottom), (left, right) = padding
     x = leaf(x)
