@@ -29,7 +29,7 @@ def count_builds(monkeypatch):
 
 
 SHAPES = {
-    "winograd": ((2, 32, 9, 9), (32, 32, 3, 3)),
+    "winograd": ((16, 32, 9, 9), (32, 32, 3, 3)),
     "direct": ((2, 24, 9, 9), (40, 24, 3, 3)),
     "first_layer": ((2, 3, 9, 9), (16, 3, 3, 3)),
 }
