@@ -180,7 +180,7 @@ def _tile(value: np.ndarray | float, pattern: np.ndarray, span: int) -> np.ndarr
         if value == 1:
             return _ONES
         tile = empty((span,))
-        tile.fill(value if abs(value) <= _LARGEST else value * math.inf)
+        tile.fill(within_float32(value))
         return tile
     tile = empty((span,))
     tile.reshape(-1, pattern.size)[...] = pattern.reshape(-1)
@@ -201,6 +201,16 @@ def _folded(gradient: np.ndarray, operand: np.ndarray) -> np.ndarray:
 
 
 # ---------------------------------------------------------------- calls
+def within_float32(x: float) -> float:
+    """x itself, infinite beyond float32's range: NumPy would warn."""
+    return x if abs(x) <= _LARGEST else x * math.inf
+
+
+def as_loss(total: float, count: float) -> np.ndarray:
+    """A sum of losses over what it is divided by, 0-d; NaN over nothing."""
+    return np.array(within_float32(total / count) if count else math.nan, np.float32)
+
+
 def forward(kernel: Job, operands: Operands, reduction: str, out: np.ndarray | None, **scalars: float) -> np.ndarray:
     """The losses (reduction "none"), their sum, their mean, or their sum over the length of x's first axis."""
     model, arguments = _walk(operands, _shape(operands))
@@ -215,8 +225,7 @@ def forward(kernel: Job, operands: Operands, reduction: str, out: np.ndarray | N
     kernel(jobs, threads=threads, losses=losses, sums=sums, **steps, **arguments, **scalars)
     if reduction == "none":
         return deliver(losses, out)
-    with np.errstate(all="ignore"):
-        return deliver(np.array(sums.sum() / _count(reduction, operands["x"], n), np.float32), out)
+    return deliver(as_loss(float(sums.sum()), _count(reduction, operands["x"], n)), out)
 
 
 def _backward(kernel, dy, operands, reduction, outputs, scalars):

@@ -13,7 +13,7 @@ from ._blocks import FULL
 from ._compile import inner
 from ._driver import FLOAT, INT, PTR, job, share
 from ._layout import contiguous, deliver
-from ._losses import BACKWARD, FORWARD, backward, each_loss, each_slope, forward, log1p
+from ._losses import BACKWARD, FORWARD, as_loss, backward, each_loss, each_slope, forward, log1p
 from ._math import vexp, vlog, vlog1p
 from ._memory import empty, workspace
 from ._softmax import largest, row_scale, row_sum, split
@@ -208,8 +208,7 @@ def softmax_focal_loss(
         classes=classes, gamma=gamma)
     if losses is not None:
         return deliver(losses, out)
-    with np.errstate(all="ignore"):
-        return deliver(np.array(sums.sum() / (rows if reduction == "mean" else 1), np.float32), out)
+    return deliver(as_loss(float(sums.sum()), rows if reduction == "mean" else 1), out)
 
 
 def softmax_focal_loss_backward(

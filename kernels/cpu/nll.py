@@ -10,6 +10,7 @@ import numpy as np
 from ._blocks import BLOCK
 from ._driver import INT, PTR, job, share
 from ._layout import contiguous, deliver
+from ._losses import as_loss
 from ._memory import empty, workspace
 from ._softmax import split
 from .simd import L, dstore, fload, fstore, lload, vsplat, vstore_n
@@ -67,11 +68,10 @@ def nll_loss(
     _losses(
         jobs, threads=share(rows), x=x, row_step=x.strides[0] // 4, class_step=x.strides[1] // 4, target=target,
         weight=None if weight is None else contiguous(weight), losses=losses, sums=sums, rows=rows, ignore=ignore_index)
-    loss, total = sums.reshape(-1, 2).sum(axis=0)
-    with np.errstate(all="ignore"):
-        loss = np.array(loss / (total if reduction == "mean" else 1), np.float32) if losses is None else losses
+    loss, total = sums.reshape(-1, 2).sum(axis=0).tolist()
+    loss = as_loss(loss, total if reduction == "mean" else 1) if losses is None else losses
     loss_out, total_out = out or (None, None)
-    return deliver(loss, loss_out), deliver(np.array(total, np.float32), total_out)
+    return deliver(loss, loss_out), deliver(as_loss(total, 1), total_out)
 
 
 def nll_loss_backward(

@@ -12,6 +12,7 @@ from ._blocks import FULL
 from ._compile import inner
 from ._driver import FLOAT, INT, PTR, job, share
 from ._layout import contiguous, deliver
+from ._losses import as_loss
 from ._math import vexp, vlog
 from ._memory import empty, workspace
 from ._softmax import largest, row_scale, row_sum, split
@@ -102,8 +103,7 @@ def soft_cross_entropy(
         smooth=label_smoothing / classes)
     if losses is not None:
         return deliver(losses, out)
-    with np.errstate(all="ignore"):
-        return deliver(np.array(sums.sum() / (rows if reduction == "mean" else 1), np.float32), out)
+    return deliver(as_loss(float(sums.sum()), rows if reduction == "mean" else 1), out)
 
 
 def soft_cross_entropy_backward(
