@@ -14,7 +14,7 @@ import numpy as np
 from ._compile import inner
 from ._driver import FLOAT, INT, PTR, job, share
 from ._gradient import bounded
-from ._layout import contiguous, deliver
+from ._layout import deliver, dense, empty_like
 from ._math import vexp, vlog
 from ._memory import empty
 from ._tensors import each_tensor_vector, object_of, span, tensor_of, tensor_table
@@ -73,7 +73,7 @@ def total_norm(xs: Arrays, *, norm_type: float, out: np.ndarray | None = None) -
 
     Summed in two levels: up to a block in float32, the blocks in float64.
     """
-    xs = [contiguous(x) for x in xs]
+    xs = [dense(x) for x in xs]
     table, blocks, floats = tensor_table(xs)
     kind = {2: _SQUARES, 1: _SIZES, math.inf: _LARGEST, -math.inf: _SMALLEST}.get(norm_type, _POWERS)
     start, filler = math.inf if kind == _SMALLEST else 0.0, math.inf if norm_type < 0 else 0.0
@@ -93,8 +93,8 @@ def clipped(
     xs: Arrays, *, scale: float = 1.0, clip_value: float = 0.0, out: tuple[np.ndarray, ...] | None = None
 ) -> tuple[np.ndarray, ...]:
     """For each array scale · clip(x, ±clip_value); a clip_value of 0 clips nothing, NaN stays."""
-    xs = [contiguous(x) for x in xs]
-    ys = [empty(x.shape) for x in xs]
+    xs = [dense(x) for x in xs]
+    ys = [empty_like(x) for x in xs]
     table, blocks, floats = tensor_table(xs, ys)
     _clip_blocks(blocks, threads=share(floats), table=table, count=len(xs), scale=scale, limit=clip_value)
     return tuple(map(deliver, ys, out or [None] * len(ys)))
