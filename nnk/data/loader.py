@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -41,7 +41,8 @@ class DataLoader:
             (`RandomCrop`, `MixUp`, …) and functions of a batch of images (`Normalize`, …). The images become float32.
 
     Raises:
-        TypeError: ``dataset`` has no length or no index, ``batch_size``, ``prefetch`` or ``seed`` is no int.
+        TypeError: ``dataset`` has no length or no index, ``batch_size``, ``prefetch`` or ``seed`` is no int, or
+            ``augment`` is no sequence of what can be called.
         ValueError: ``batch_size`` below 1, ``prefetch`` or ``seed`` below 0.
     """
 
@@ -62,6 +63,8 @@ class DataLoader:
         self.batch_size = integer(batch_size, "batch_size", least=1)
         self.shuffle = bool(shuffle)
         self.drop_last = bool(drop_last)
+        if not isinstance(augment, Iterable):
+            raise TypeError(f"augment is a {type(augment).__name__}, expected a sequence of steps")
         self.augment = tuple(augment)
         for step in self.augment:
             if not callable(step):

@@ -331,6 +331,8 @@ def test_functions_of_images_are_steps():
     assert x.shape == (8, 1, 10, 12)
     with pytest.raises(TypeError, match="augment holds a str, expected augmentations"):
         loader(augment=["flip"])
+    with pytest.raises(TypeError, match="augment is a RandomVerticalFlip, expected a sequence of steps"):
+        loader(augment=RandomVerticalFlip())
     with pytest.raises(ValueError, match=re.escape("images have shape (8,), expected (N, C, H, W) to augment")):
         next(iter(DataLoader(np.arange(30.0), 8, augment=STEPS)))
     with pytest.raises(ValueError, match="mixes targets too, but the data set has images alone"):
