@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".t
 
 
 class ImageFolder:
-    """The images in ``root/<class>/…``, sub-folders included, decoded when they are asked for.
+    """The images in ``root/<class>/…``, sub-folders included, decoded on all cores when they are asked for.
 
     Classes are the folders' names in alphabetical order, a sample is ``(image, label)``, uint8 (C, H, W) and an int.
     Needs Pillow: ``python -m pip install 'nnk[images]'``.
@@ -71,7 +73,8 @@ class ImageFolder:
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return images (B, C, H, W) in channels-last memory and labels (B,)."""
-        images = [self._decode(self.paths[i]) for i in indices]
+        with ThreadPoolExecutor(os.cpu_count()) as decoders:  # Pillow works outside Python's lock
+            images = list(decoders.map(self._decode, [self.paths[i] for i in indices]))
         for i, image in zip(indices, images):
             if image.shape != images[0].shape:
                 one, other = (f"{self.paths[j]} is {x.shape[1]} × {x.shape[2]}"
