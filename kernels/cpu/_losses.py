@@ -123,7 +123,6 @@ def _each_vector_of_a_block(some):
 # ---------------------------------------------------------------- operands
 Operands = Mapping[str, np.ndarray | float]
 
-_ONE_NUMBER = np.zeros(1)
 _ONES = np.ones(BLOCK, np.float32)
 _LARGEST = float(np.finfo(np.float32).max)
 _UNUSED = dict.fromkeys(_OPERANDS) | {f"{name}_step": 0 for name in _OPERANDS}
@@ -137,17 +136,19 @@ def _shape(operands: Operands) -> tuple[int, ...]:
 def _walk(operands: Operands, shape: tuple[int, ...]) -> tuple[np.ndarray, dict[str, Any]]:
     """An array in whose memory order all elements of `shape` are walked, and the kernel's arguments for it.
 
-    They are, for every operand, an address and the bytes by which it advances from one block to the next.
+    They are, for every operand, an address and the bytes by which it advances from one block to the next: 0 for a tile.
     """
     model = next((dense(v) for v in operands.values() if isinstance(v, np.ndarray) and v.shape == shape), None)
     if model is None:
         model = empty(shape)
     flat, patterns, span = {}, {}, BLOCK
     for name, value in operands.items():
-        if isinstance(value, np.ndarray) and value.shape == shape:
+        if isinstance(value, float):
+            continue
+        if value.shape == shape:
             flat[name] = like(value, model)
             continue
-        pattern = _ONE_NUMBER if isinstance(value, float) else _pattern(value, model)
+        pattern = _pattern(value, model)
         if pattern.size <= BLOCK:
             patterns[name] = pattern
             span = min(span, BLOCK // pattern.size * pattern.size)
@@ -156,17 +157,19 @@ def _walk(operands: Operands, shape: tuple[int, ...]) -> tuple[np.ndarray, dict[
             flat[name][...] = value
     arguments = {**_UNUSED, "n": model.size, "span": span}
     for name, value in operands.items():
-        arguments[name] = flat[name] if name in flat else _tile(value, patterns[name], span)
-        arguments[f"{name}_step"] = 4 * span if name in flat else 0
+        if name in flat:
+            array, step = flat[name], 4 * span
+        else:
+            array, step = _tile(patterns[name], span) if name in patterns else _equal(value), 0
+        arguments |= {name: array, f"{name}_step": step}
     return model, arguments
 
 
-def _pattern(value: np.ndarray | float, model: np.ndarray) -> np.ndarray:
+def _pattern(value: np.ndarray, model: np.ndarray) -> np.ndarray:
     """What repeats itself in an operand whose elements are taken in the model's memory order.
 
     It has the length of some of the model's innermost axes, so that of two patterns one divides the other.
     """
-    value = np.asarray(value)
     if not model.size:
         return np.zeros(1)
     order, repeated, outer = memory_order(model), repeated_axes(value.shape, model.shape), 0
@@ -175,13 +178,15 @@ def _pattern(value: np.ndarray | float, model: np.ndarray) -> np.ndarray:
     return np.asarray(np.broadcast_to(value, model.shape).transpose(order)[(0,) * outer])
 
 
-def _tile(value: np.ndarray | float, pattern: np.ndarray, span: int) -> np.ndarray:
-    if isinstance(value, float):
-        if value == 1:
-            return _ONES
-        tile = empty((span,))
-        tile.fill(within_float32(value))
-        return tile
+def _equal(value: float) -> np.ndarray:
+    if value == 1:
+        return _ONES
+    tile = empty((BLOCK,))
+    tile.fill(within_float32(value))
+    return tile
+
+
+def _tile(pattern: np.ndarray, span: int) -> np.ndarray:
     tile = empty((span,))
     tile.reshape(-1, pattern.size)[...] = pattern.reshape(-1)
     return tile
