@@ -11,11 +11,13 @@ def moments(x: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarra
     A plain mean only moves the values near 0, where a second mean finds what the first one missed, and the
     variance is that of the deviations, never E[x²] - E[x]².
     """
-    count = int(np.prod([x.shape[axis] for axis in axes]))
-    rough = x.sum(axis=axes, keepdims=True) / max(count, 1)
+    if not x.size:
+        nothing = x.sum(axis=axes, keepdims=True)
+        return nothing, nothing
+    rough = x.mean(axis=axes, keepdims=True)
     moved = x - rough
-    rest = moved.sum(axis=axes, keepdims=True) / max(count, 1)
-    var = ((moved - rest) ** 2).sum(axis=axes, keepdims=True) / max(count, 1)
+    rest = moved.mean(axis=axes, keepdims=True)
+    var = ((moved - rest) ** 2).mean(axis=axes, keepdims=True)
     return rough + rest, var
 
 
@@ -26,7 +28,8 @@ def normalised_gradient(
 
     `batch_norm_train_backward_chain` derives it through ∂L/∂σ² and ∂L/∂μ; only the axes differ.
     """
-    count = max(int(np.prod([normalised.shape[axis] for axis in axes])), 1)
-    level = dnormalised.sum(axis=axes, keepdims=True) / count
-    slope = (dnormalised * normalised).sum(axis=axes, keepdims=True) / count
+    if not normalised.size:
+        return dnormalised
+    level = dnormalised.mean(axis=axes, keepdims=True)
+    slope = (dnormalised * normalised).mean(axis=axes, keepdims=True)
     return invstd * (dnormalised - level - normalised * slope)

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ._moments import moments
 from ._out import deliver
 
 Three = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -139,19 +140,9 @@ def batch_norm_eval_backward(
 
 
 def _statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and biased variance of each channel.
-
-    A large mean with a small variance costs a plain sum the digits that matter. So the plain mean only moves
-    the values near 0, where a second mean finds what the first one missed, and the variance is that of the
-    deviations, never E[x²] - E[x]².
-    """
-    if not _count(x):
-        return np.zeros(x.shape[1], x.dtype), np.zeros(x.shape[1], x.dtype)
-    rough = x.mean(axis=_axes(x))
-    moved = x - _column(rough, x)
-    rest = moved.mean(axis=_axes(x))
-    var = ((moved - _column(rest, x)) ** 2).mean(axis=_axes(x))
-    return rough + rest, var
+    """Mean and biased variance of each channel."""
+    mean, var = moments(x, _axes(x))
+    return mean.reshape(-1), var.reshape(-1)
 
 
 def _axes(x: np.ndarray) -> tuple[int, ...]:
