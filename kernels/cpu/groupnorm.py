@@ -232,16 +232,38 @@ def _sum_gradients(a, dy, x, start, stop, centre, sums):
 
 
 @inner
-def _channel_sums(a, channel, sums):
-    """Σ dy, Σ dy (x - μ) and Σ (x - μ) of a channel: all parts, all joined pixels."""
-    s, t, u = 0.0, 0.0, 0.0
-    for part in range(a.parts):
-        of_part = sums + part * _BACKWARD * a.width
-        for c in range(channel, a.width, a.channels):
-            s += dload(of_part, c)
-            t += dload(of_part, a.width + c)
-            u += dload(of_part, 2 * a.width + c)
-    return s, t, u
+def _finish_gradients(a, n, writing, sums, coefficients):
+    """Coefficients for dx from the sums of a sample's parts; one of its jobs writes its shares of dγ and dβ."""
+    per_group = a.channels // a.groups
+    dweight = a.of_samples + 4 * 2 * n * a.channels
+    dbias = dweight + 4 * a.channels
+    count = a.size // a.channels * per_group
+    for g in range(a.groups):
+        invstd = 1.0 / np.sqrt(np.float64(fload(a.var, n * a.groups + g)) + a.eps)
+        level, product, offset = 0.0, 0.0, 0.0
+        for channel in range(g * per_group, (g + 1) * per_group):
+            t, u, v = 0.0, 0.0, 0.0
+            for at in range(sums, sums + a.parts * _BACKWARD * a.width, _BACKWARD * a.width):
+                for c in range(channel, a.width, a.channels):
+                    t += dload(at, c)
+                    u += dload(at, a.width + c)
+                    v += dload(at, 2 * a.width + c)
+            weight = np.float64(fload(a.weight, channel)) if a.weight else 1.0
+            level, product, offset = level + weight * t, product + weight * u, offset + v
+            if writing:
+                fstore(dbias, channel, t)
+                fstore(dweight, channel, u)
+        offset /= count
+        slope = -(invstd**3) * (product - offset * level) / count
+        shift = -invstd * level / count - slope * offset
+        for channel in range(g * per_group, (g + 1) * per_group):
+            if writing:
+                fstore(dweight, channel, invstd * (fload(dweight, channel) - offset * fload(dbias, channel)))
+            scale = invstd * fload(a.weight, channel) if a.weight else invstd
+            for c in range(channel, a.width, a.channels):
+                fstore(coefficients, a.width + c, scale)
+                fstore(coefficients, 2 * a.width + c, shift)
+                fstore(coefficients, 3 * a.width + c, slope)
 
 
 @inner
@@ -272,27 +294,7 @@ def _group_norm_backward(first, last, thread, a):
             _sum_gradients(a, dy, x, start, stop, coefficients, sums + part * _BACKWARD * a.width)
         if not a.steps & _APPLY:
             continue
-        count = a.size // a.channels * per_group
-        for g in range(a.groups):
-            invstd = 1.0 / np.sqrt(np.float64(fload(a.var, n * a.groups + g)) + a.eps)
-            level, product, offset = 0.0, 0.0, 0.0
-            for channel in range(g * per_group, (g + 1) * per_group):
-                s, t, u = _channel_sums(a, channel, sums)
-                weight = np.float64(fload(a.weight, channel)) if a.weight else 1.0
-                level, product, offset = level + weight * s, product + weight * t, offset + u
-            offset /= count
-            slope = -(invstd**3) * (product - offset * level) / count
-            shift = -invstd * level / count - slope * offset
-            for channel in range(g * per_group, (g + 1) * per_group):
-                if part == 0:
-                    s, t, u = _channel_sums(a, channel, sums)
-                    fstore(a.of_samples, 2 * n * a.channels + channel, invstd * (t - offset * s))
-                    fstore(a.of_samples, (2 * n + 1) * a.channels + channel, s)
-                scale = invstd * fload(a.weight, channel) if a.weight else invstd
-                for c in range(channel, a.width, a.channels):
-                    fstore(coefficients, a.width + c, scale)
-                    fstore(coefficients, 2 * a.width + c, shift)
-                    fstore(coefficients, 3 * a.width + c, slope)
+        _finish_gradients(a, n, part == 0, sums, coefficients)
         while start < stop:
             columns = min(a.width, stop - start)
             rows, tail = min(_STRIP, (stop - start) // columns), columns % L
