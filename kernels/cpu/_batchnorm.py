@@ -28,8 +28,8 @@ from ._compile import inner
 from ._driver import FLOAT, INT, PTR, Job, job, share
 from ._layout import contiguous, deliver
 from ._memory import empty, workspace
-from ._rows import QUAD, STRIP, Rows, backwards
-from .simd import L, dload, dstore, fload, fstore, vconst_n, vfma, vload, vload_n, vsplat, vstore, vstore_n
+from ._rows import QUAD, STRIP, Rows, backwards, load_four, store_four
+from .simd import L, dload, dstore, fload, fstore, vconst_n, vfma, vload_n, vsplat, vstore_n
 
 
 @inner
@@ -45,34 +45,19 @@ def moved(s, t, n, by):
     return s + n * by, t + by * (2 * s + n * by)
 
 
-@inner
-def _load_four(p, i):
-    """Four vectors from p[i]."""
-    return vload(p, i), vload(p, i + L), vload(p, i + 2 * L), vload(p, i + 3 * L)
-
-
-@inner
-def _store_four(p, i, v0, v1, v2, v3):
-    """Four vectors to p[i]."""
-    vstore(p, i, v0)
-    vstore(p, i + L, v1)
-    vstore(p, i + 2 * L, v2)
-    vstore(p, i + 3 * L, v3)
-
-
 # ---------------------------------------------------------------- statistics of a batch
 @inner
 def _four_deviations(x, width, rows, c, sums):
     """What `deviations` leaves, in four vectors of columns from c."""
-    x0, x1, x2, x3 = _load_four(x, c)
+    x0, x1, x2, x3 = load_four(x, c)
     s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = vsplat(0.0)
     for i in range(c + width, c + rows * width, width):
-        u0, u1, u2, u3 = _load_four(x, i)
+        u0, u1, u2, u3 = load_four(x, i)
         u0, u1, u2, u3 = u0 - x0, u1 - x1, u2 - x2, u3 - x3
         s0, s1, s2, s3 = s0 + u0, s1 + u1, s2 + u2, s3 + u3
         t0, t1, t2, t3 = vfma(u0, u0, t0), vfma(u1, u1, t1), vfma(u2, u2, t2), vfma(u3, u3, t3)
-    _store_four(sums, c, s0, s1, s2, s3)
-    _store_four(sums, width + c, t0, t1, t2, t3)
+    store_four(sums, c, s0, s1, s2, s3)
+    store_four(sums, width + c, t0, t1, t2, t3)
 
 
 @inner
@@ -254,24 +239,24 @@ def summing(gradient: Callable) -> Callable:
     @inner
     def add(a, start, k, rows, columns, c, sums):
         """Add `rows` rows from offset `start`, vector k, in four vectors of columns from c, to the sums."""
-        x0, x1, x2, x3 = _load_four(a.coefficients, c)
-        s0, s1, s2, s3 = _load_four(sums, c)
-        t0, t1, t2, t3 = _load_four(sums, a.width + c)
-        u0, u1, u2, u3 = _load_four(sums, 2 * a.width + c)
+        x0, x1, x2, x3 = load_four(a.coefficients, c)
+        s0, s1, s2, s3 = load_four(sums, c)
+        t0, t1, t2, t3 = load_four(sums, a.width + c)
+        u0, u1, u2, u3 = load_four(sums, 2 * a.width + c)
         k += c // L
         for i in range(start + c, start + c + rows * columns, columns):
             dy0, dy1 = gradient(a, i, k, c, FULL), gradient(a, i + L, k + 1, c + L, FULL)
             dy2 = gradient(a, i + 2 * L, k + 2, c + 2 * L, FULL)
             dy3 = gradient(a, i + 3 * L, k + 3, c + 3 * L, FULL)
-            v0, v1, v2, v3 = _load_four(a.x, i)
+            v0, v1, v2, v3 = load_four(a.x, i)
             v0, v1, v2, v3 = v0 - x0, v1 - x1, v2 - x2, v3 - x3
             s0, s1, s2, s3 = s0 + dy0, s1 + dy1, s2 + dy2, s3 + dy3
             t0, t1, t2, t3 = vfma(dy0, v0, t0), vfma(dy1, v1, t1), vfma(dy2, v2, t2), vfma(dy3, v3, t3)
             u0, u1, u2, u3 = u0 + v0, u1 + v1, u2 + v2, u3 + v3
             k += -(-a.width // L)
-        _store_four(sums, c, s0, s1, s2, s3)
-        _store_four(sums, a.width + c, t0, t1, t2, t3)
-        _store_four(sums, 2 * a.width + c, u0, u1, u2, u3)
+        store_four(sums, c, s0, s1, s2, s3)
+        store_four(sums, a.width + c, t0, t1, t2, t3)
+        store_four(sums, 2 * a.width + c, u0, u1, u2, u3)
 
     @inner
     def add_few(a, start, k, rows, columns, c, n, sums):

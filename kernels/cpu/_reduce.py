@@ -10,8 +10,8 @@ import numpy as np
 from ._compile import inner
 from ._driver import INT, PTR, get_num_threads, job, share
 from ._memory import empty, workspace
-from ._rows import QUAD, fold
-from .simd import L, dload, dstore, fload, fstore, vload, vload_n, vsplat, vstore, vstore_n
+from ._rows import QUAD, fold, load_four, store_four
+from .simd import L, dload, dstore, fload, fstore, vload_n, vsplat, vstore_n
 
 
 @inner
@@ -19,12 +19,9 @@ def _sum_four(x, width, rows, c, sums):
     """sums[c...] = the sum over the rows in four vectors of columns from c."""
     s0 = s1 = s2 = s3 = vsplat(0.0)
     for i in range(c, c + rows * width, width):
-        s0, s1 = s0 + vload(x, i), s1 + vload(x, i + L)
-        s2, s3 = s2 + vload(x, i + 2 * L), s3 + vload(x, i + 3 * L)
-    vstore(sums, c, s0)
-    vstore(sums, c + L, s1)
-    vstore(sums, c + 2 * L, s2)
-    vstore(sums, c + 3 * L, s3)
+        v0, v1, v2, v3 = load_four(x, i)
+        s0, s1, s2, s3 = s0 + v0, s1 + v1, s2 + v2, s3 + v3
+    store_four(sums, c, s0, s1, s2, s3)
 
 
 @inner

@@ -18,7 +18,7 @@ import numpy as np
 from ._blocks import FULL
 from ._compile import inner
 from ._driver import address, share
-from .simd import L, vstore_n, vstream, vstreamed
+from .simd import L, vload, vprefetch, vstore, vstore_n, vstream, vstreamed
 
 PAIR, QUAD = 2 * FULL, 4 * FULL
 BLOCK_ROWS = 64  # few enough terms for a sum in float32
@@ -68,13 +68,13 @@ def fold(size: int, channels: int) -> Rows:
     return Rows(size, channels, width, max(height, 1), threads)
 
 
-def streams(y: np.ndarray, rows: Rows) -> bool:
-    """Whether a kernel had better write y past the caches.
+def streams(y: np.ndarray, width: int) -> bool:
+    """Whether a kernel that writes y in rows of this width had better do so past the caches.
 
     That spares the read of each line before it is written, and leaves the caches to what is read. It takes whole
     vectors at aligned addresses, and an array that would not stay in the cache until somebody reads it.
     """
-    return y.nbytes >= _CACHE and rows.width % L == 0 and rows.size % L == 0 and address(y) % (4 * L) == 0
+    return y.nbytes >= _CACHE and width % L == 0 and y.size % L == 0 and address(y) % (4 * L) == 0
 
 
 @inner
@@ -84,6 +84,40 @@ def put(p, i, v, n, past_caches):
         vstream(p, i, v)
     else:
         vstore_n(p, i, v, n)
+
+
+@inner
+def load_four(p, i):
+    """Four vectors from p[i]."""
+    return vload(p, i), vload(p, i + L), vload(p, i + 2 * L), vload(p, i + 3 * L)
+
+
+@inner
+def prefetch_four(p, i):
+    """Ask for four vectors from p[i], which need not exist, to come into L2."""
+    for k in range(0, QUAD, 16):  # floats of a cache line
+        vprefetch(p, i + k)
+
+
+@inner
+def store_four(p, i, v0, v1, v2, v3):
+    """Four vectors to p[i]."""
+    vstore(p, i, v0)
+    vstore(p, i + L, v1)
+    vstore(p, i + 2 * L, v2)
+    vstore(p, i + 3 * L, v3)
+
+
+@inner
+def put_four(p, i, v0, v1, v2, v3, past_caches):
+    """Four vectors to p[i], past the caches where `streams` says so."""
+    if past_caches:
+        vstream(p, i, v0)
+        vstream(p, i + L, v1)
+        vstream(p, i + 2 * L, v2)
+        vstream(p, i + 3 * L, v3)
+    else:
+        store_four(p, i, v0, v1, v2, v3)
 
 
 @inner

@@ -69,7 +69,7 @@ def _gradient_blocks(first, last, thread, a):
 def _apply(x: np.ndarray, rows: Rows, coefficients: np.ndarray) -> np.ndarray:
     y = empty_like_image(x)
     _normalise_blocks(rows.blocks, threads=rows.threads, x=x, y=y, coefficients=coefficients, size=rows.size,
-                      width=rows.width, height=rows.height, streams=streams(y, rows))
+                      width=rows.width, height=rows.height, streams=streams(y, rows.width))
     return y
 
 
@@ -129,7 +129,7 @@ def batch_norm_train_backward(
         _sum_gradient_blocks, x, rows, means, weight, mean, invstd, constant=False, dy=dy)
     dx = empty_like_image(x)
     _gradient_blocks(rows.blocks, threads=rows.threads, dy=dy, x=x, dx=dx, coefficients=coefficients, size=rows.size,
-                     width=rows.width, height=rows.height, streams=streams(dx, rows))
+                     width=rows.width, height=rows.height, streams=streams(dx, rows.width))
     return _deliver(dx, dweight, dbias, out)
 
 
@@ -149,7 +149,7 @@ def batch_norm_eval_backward(
     scale, dx = table("scale", rows, invstd if weight is None else invstd * weight), empty_like_image(x)
     dweight, dbias, _ = gradients(
         _sum_and_scale_blocks, x, rows, means, weight, running_mean, invstd, constant=True, dy=dy, dx=dx, scale=scale,
-        streams=streams(dx, rows))
+        streams=streams(dx, rows.width))
     return _deliver(dx, dweight, dbias, out)
 
 

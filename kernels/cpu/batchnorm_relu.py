@@ -70,7 +70,7 @@ def _apply(
     _rectify_blocks(
         rows.blocks, threads=rows.threads, x=x, residual=None if residual is None else channels_last(residual), y=y,
         mask=mask, coefficients=coefficients, size=rows.size, width=rows.width, height=rows.height,
-        streams=streams(y, rows))
+        streams=streams(y, rows.width))
     return y
 
 
@@ -126,7 +126,8 @@ def batch_norm_relu_train_backward(
     dx, dresidual = empty_like_image(x), empty_like_image(x) if residual else None
     _gradient_of_passed_blocks(
         rows.blocks, threads=rows.threads, dy=dy, mask=mask, x=x, dx=dx, dresidual=dresidual,
-        coefficients=coefficients, size=rows.size, width=rows.width, height=rows.height, streams=streams(dx, rows))
+        coefficients=coefficients, size=rows.size, width=rows.width, height=rows.height,
+        streams=streams(dx, rows.width))
     dx, dweight, dbias = deliver(dx, dx_out), deliver(dweight, dweight_out), deliver(dbias, dbias_out)
     return dx, dweight, dbias, deliver(dresidual, dresidual_out) if residual else None
 

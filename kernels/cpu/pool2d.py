@@ -2,20 +2,17 @@
 
 The formulas are those of `kernels/reference/pool2d.py`.
 
-Along one axis a pool is a relation: window p holds position h, as its tap r. It is tabulated once per shape, by window
-for the forward and by position for the backward, so that padding, dilation, ceil_mode and adaptive cells cost the
-kernels nothing. A kernel writes each pixel of its result once, a vector of channels at a time, from the pixels related
-to it: no two threads write to one place, and nothing is cleared or written twice.
+A kernel writes each pixel of its result once, some vectors of channels at a time, from the pixels that the tables of
+`_windows.py` relate to it: no two threads write to one place, and nothing is cleared or written twice.
 
 At copy bandwidth each function takes 4 bytes an element of x and of y, max pooling 1 more an element of y for its
-indices (4 where a window has more than 256 taps).
+indices (4 where a window has more than 256 taps). Beyond the caches the backward passes reach that, the forward ones
+two thirds of it: they read two or more rows of x at once.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +21,8 @@ from ._blocks import FULL
 from ._compile import inner
 from ._driver import INT, PTR, job, share
 from ._layout import channels_last, deliver, empty_image
+from ._rows import QUAD, load_four, prefetch_four, put_four, store_four, streams
+from ._windows import cells, means, taps
 from .simd import (
     L,
     bload_n,
@@ -33,110 +32,65 @@ from .simd import (
     istore_n,
     lload,
     vfma,
+    vload,
     vload_n,
     vselect,
     vsplat,
     vstore_n,
+    vstreamed,
 )
 
 Pair = tuple[int, int]
-_INT64, _UINT8, _INT32 = np.dtype(np.int64), np.dtype(np.uint8), np.dtype(np.int32)
+_UINT8, _INT32 = np.dtype(np.uint8), np.dtype(np.int32)
+_AHEAD = 1 << 16  # floats at most, of what the next row of windows is going to read, come into L2 meanwhile
 _SPAN = 2 * 64  # table entries of the 64 numbers that are summed in a row
 
 
-# ---------------------------------------------------------------- which windows hold which positions
-class _Axis(NamedTuple):
-    """The relation of windows and positions along one axis, as two tables.
-
-    `by_window` begins with where the entries of window 0, 1, ... start in it, and where the last end. An entry is the
-    position of a pixel that the window holds, and a label. `by_position` lists the windows of each position likewise.
-    """
-
-    by_window: np.ndarray
-    by_position: np.ndarray
-
-
-def _relate(count: int, size: int, window: np.ndarray, position: np.ndarray, label: np.ndarray) -> _Axis:
-    return _Axis(_table(count, window, position, label), _table(size, position, window, label))
-
-
-def _table(n: int, key: np.ndarray, value: np.ndarray, label: np.ndarray) -> np.ndarray:
-    order = np.argsort(key, kind="stable")
-    starts = n + 1 + 2 * np.searchsorted(key[order], np.arange(n + 1))
-    entries = np.stack([value, label], axis=1)[order]
-    return np.concatenate([starts, entries.ravel()]).astype(_INT64)
-
-
-@functools.lru_cache(maxsize=128)
-def _taps(size: int, count: int, kernel: int, stride: int, padding: int, dilation: int) -> _Axis:
-    """Sliding windows; an entry's label is the tap that meets the position."""
-    grid = np.arange(count)[:, None] * stride - padding + np.arange(kernel) * dilation
-    window, tap = np.nonzero((grid >= 0) & (grid < size))
-    return _relate(count, size, window, grid[window, tap], tap)
-
-
-@functools.lru_cache(maxsize=128)
-def _means(
-    size: int, count: int, kernel: int, stride: int, padding: int, include_pad: bool, divisor: int | None
-) -> _Axis:
-    """Sliding windows; an entry's label is what the window's sum is divided by along this axis."""
-    start = np.arange(count) * stride - padding
-    stop = np.minimum(start + kernel, size + padding)
-    first, last = np.maximum(start, 0), np.minimum(stop, size)
-    length = stop - start if include_pad else last - first
-    return _spans(size, first, last, length if divisor is None else np.full(count, divisor))
-
-
-@functools.lru_cache(maxsize=128)
-def _cells(size: int, count: int) -> _Axis:
-    """The cells of adaptive pooling; an entry's label is the cell's length."""
-    cell = np.arange(count)
-    start, stop = cell * size // count, -(-(cell + 1) * size // count)
-    return _spans(size, start, stop, stop - start)
-
-
-def _spans(size: int, start: np.ndarray, stop: np.ndarray, label: np.ndarray) -> _Axis:
-    grid = np.arange(size)
-    window, position = np.nonzero((start[:, None] <= grid) & (grid < stop[:, None]))
-    return _relate(len(start), size, window, position, label[window])
-
-
 # ---------------------------------------------------------------- kernels
-def _each_vector(body: Callable) -> Callable:
-    """Decorator: body(a, to, image, i, j, c, n) becomes loop(a, first, last) over rows of an (N, H, W, C) result.
+def _each_pixel(four: Callable, one: Callable) -> Callable:
+    """loop(a, first, last) over rows of an (N, H, W, C) result, from what one(a, to, image, i, j, c, n) writes.
 
-    The result has a.height rows an image, of a.width pixels, of a.channels. The body writes n channels at offset `to`:
-    those from c on of pixel (i, j) of its image.
+    The result has a.height rows an image, of a.width pixels, of a.channels. `one` writes n channels at offset `to`:
+    those from c on of pixel (i, j) of its image. Up to channel a.fours, `four` writes as many whole vectors: it looks
+    up the pixels related to its own once for all of them, and no vector waits for another's comparisons and sums.
     """
-    body = inner(body)
-
     @inner
     def loop(a, first, last):
-        tail = a.channels % L
         for row in range(first, last):
             image, i = divmod(row, a.height)
             for j in range(a.width):
                 pixel = (row * a.width + j) * a.channels
-                for c in range(0, a.channels - L + 1, L):
-                    body(a, pixel + c, image, i, j, c, FULL)
-                if tail:
-                    c = a.channels - tail
-                    body(a, pixel + c, image, i, j, c, tail)
+                for c in range(0, a.fours, QUAD):
+                    four(a, pixel + c, image, i, j, c)
+                for c in range(a.fours, a.channels, L):
+                    one(a, pixel + c, image, i, j, c, min(a.channels - c, L))
     return loop
 
 
-@_each_vector
-def _largest(a, to, image, p, q, c, n):
-    top, bottom, left, right = lload(a.rows, p), lload(a.rows, p + 1), lload(a.columns, q), lload(a.columns, q + 1)
-    best, winner = vsplat(-np.inf), isplat(0)
-    if top < bottom and left < right:  # -inf does not beat the start value: an all -inf window's first tap wins so
-        winner = isplat(lload(a.rows, top + 1) * a.kernel_w + lload(a.columns, left + 1))
-    for i in range(top, bottom, 2):
+@inner
+def _first_tap(a, p, q):
+    """The tap of a window's first pixel: -inf does not beat the start value, so a window of nothing else has it win."""
+    top, left = lload(a.rows, p), lload(a.columns, q)
+    if top < lload(a.rows, p + 1) and left < lload(a.columns, q + 1):
+        return lload(a.rows, top + 1) * a.kernel_w + lload(a.columns, left + 1)
+    return 0
+
+
+@inner
+def _beats(value, best):
+    """Where value is larger, or the first NaN."""
+    return ~(value <= best) & (best == best)
+
+
+@inner
+def _largest_of_one(a, to, image, p, q, c, n):
+    best, winner = vsplat(-np.inf), isplat(_first_tap(a, p, q))
+    for i in range(lload(a.rows, p), lload(a.rows, p + 1), 2):
         line = (image * a.x_height + lload(a.rows, i)) * a.x_width
         tap = lload(a.rows, i + 1) * a.kernel_w
-        for j in range(left, right, 2):
+        for j in range(lload(a.columns, q), lload(a.columns, q + 1), 2):
             value = vload_n(a.x, (line + lload(a.columns, j)) * a.channels + c, n)
-            better = ~(value <= best) & (best == best)  # so that a NaN wins, and nothing wins over it
+            better = _beats(value, best)
             best = vselect(better, value, best)
             winner = vselect(better, isplat(tap + lload(a.columns, j + 1)), winner)
     vstore_n(a.y, to, best, n)
@@ -146,8 +100,36 @@ def _largest(a, to, image, p, q, c, n):
         bstore_n(a.indices, to, winner, n)
 
 
-@_each_vector
-def _largest_backward(a, to, image, h, w, c, n):
+@inner
+def _largest_of_four(a, to, image, p, q, c):
+    b0 = b1 = b2 = b3 = vsplat(-np.inf)
+    w0 = w1 = w2 = w3 = isplat(_first_tap(a, p, q))
+    for i in range(lload(a.rows, p), lload(a.rows, p + 1), 2):
+        line = (image * a.x_height + lload(a.rows, i)) * a.x_width
+        tap = lload(a.rows, i + 1) * a.kernel_w
+        for j in range(lload(a.columns, q), lload(a.columns, q + 1), 2):
+            at = (line + lload(a.columns, j)) * a.channels + c
+            prefetch_four(a.x, at + a.ahead)
+            v0, v1, v2, v3 = load_four(a.x, at)
+            m0, m1, m2, m3 = _beats(v0, b0), _beats(v1, b1), _beats(v2, b2), _beats(v3, b3)
+            b0, b1, b2, b3 = vselect(m0, v0, b0), vselect(m1, v1, b1), vselect(m2, v2, b2), vselect(m3, v3, b3)
+            w = isplat(tap + lload(a.columns, j + 1))
+            w0, w1, w2, w3 = vselect(m0, w, w0), vselect(m1, w, w1), vselect(m2, w, w2), vselect(m3, w, w3)
+    store_four(a.y, to, b0, b1, b2, b3)
+    bstore_n(a.indices, to, w0, FULL)
+    bstore_n(a.indices, to + L, w1, FULL)
+    bstore_n(a.indices, to + 2 * L, w2, FULL)
+    bstore_n(a.indices, to + 3 * L, w3, FULL)
+
+
+@inner
+def _won(a, at, tap):
+    """dy where the window's winner is the tap, else 0."""
+    return vselect(bload_n(a.indices, at, FULL) == tap, vload(a.dy, at), 0.0)
+
+
+@inner
+def _winnings_of_one(a, to, image, h, w, c, n):
     total = vsplat(0.0)
     for i in range(lload(a.rows, h), lload(a.rows, h + 1), 2):
         line = (image * a.y_height + lload(a.rows, i)) * a.y_width
@@ -160,23 +142,63 @@ def _largest_backward(a, to, image, h, w, c, n):
     vstore_n(a.dx, to, total, n)
 
 
-@_each_vector
-def _mean(a, to, image, p, q, c, n):
-    total, height, width = vsplat(0.0), 1, 1
+@inner
+def _winnings_of_four(a, to, image, h, w, c):
+    t0 = t1 = t2 = t3 = vsplat(0.0)
+    for i in range(lload(a.rows, h), lload(a.rows, h + 1), 2):
+        line = (image * a.y_height + lload(a.rows, i)) * a.y_width
+        first = lload(a.rows, i + 1) * a.kernel_w
+        for j in range(lload(a.columns, w), lload(a.columns, w + 1), 2):
+            at = (line + lload(a.columns, j)) * a.channels + c
+            tap = isplat(first + lload(a.columns, j + 1))
+            t0, t1 = t0 + _won(a, at, tap), t1 + _won(a, at + L, tap)
+            t2, t3 = t2 + _won(a, at + 2 * L, tap), t3 + _won(a, at + 3 * L, tap)
+    put_four(a.dx, to, t0, t1, t2, t3, a.streams)
+
+
+@inner
+def _share(a, p, q):
+    """One over what the sum of window (p, q) is divided by, 1 if the window is empty."""
+    top, left = lload(a.rows, p), lload(a.columns, q)
+    if top < lload(a.rows, p + 1) and left < lload(a.columns, q + 1):
+        return vsplat(1.0 / (lload(a.rows, top + 1) * lload(a.columns, left + 1)))
+    return vsplat(1.0)
+
+
+@inner
+def _mean_of_one(a, to, image, p, q, c, n):
+    total = vsplat(0.0)
     left, right = lload(a.columns, q), lload(a.columns, q + 1)
     for i in range(lload(a.rows, p), lload(a.rows, p + 1), 2):
-        line, height = (image * a.x_height + lload(a.rows, i)) * a.x_width, lload(a.rows, i + 1)
+        line = (image * a.x_height + lload(a.rows, i)) * a.x_width
         for span in range(left, right, _SPAN):
             part = vsplat(0.0)
             for j in range(span, min(span + _SPAN, right), 2):
                 part = part + vload_n(a.x, (line + lload(a.columns, j)) * a.channels + c, n)
-                width = lload(a.columns, j + 1)
             total = total + part
-    vstore_n(a.y, to, total / (height * width), n)
+    vstore_n(a.y, to, total * _share(a, p, q), n)
 
 
-@_each_vector
-def _mean_backward(a, to, image, h, w, c, n):
+@inner
+def _mean_of_four(a, to, image, p, q, c):
+    t0 = t1 = t2 = t3 = vsplat(0.0)
+    left, right = lload(a.columns, q), lload(a.columns, q + 1)
+    for i in range(lload(a.rows, p), lload(a.rows, p + 1), 2):
+        line = (image * a.x_height + lload(a.rows, i)) * a.x_width
+        for span in range(left, right, _SPAN):
+            s0 = s1 = s2 = s3 = vsplat(0.0)
+            for j in range(span, min(span + _SPAN, right), 2):
+                at = (line + lload(a.columns, j)) * a.channels + c
+                prefetch_four(a.x, at + a.ahead)
+                v0, v1, v2, v3 = load_four(a.x, at)
+                s0, s1, s2, s3 = s0 + v0, s1 + v1, s2 + v2, s3 + v3
+            t0, t1, t2, t3 = t0 + s0, t1 + s1, t2 + s2, t3 + s3
+    share = _share(a, p, q)
+    store_four(a.y, to, t0 * share, t1 * share, t2 * share, t3 * share)
+
+
+@inner
+def _shares_of_one(a, to, image, h, w, c, n):
     total = vsplat(0.0)
     for i in range(lload(a.rows, h), lload(a.rows, h + 1), 2):
         line, height = (image * a.y_height + lload(a.rows, i)) * a.y_width, lload(a.rows, i + 1)
@@ -186,29 +208,56 @@ def _mean_backward(a, to, image, h, w, c, n):
     vstore_n(a.dx, to, total, n)
 
 
-@job(x=PTR, y=PTR, indices=PTR, rows=PTR, columns=PTR, channels=INT, x_height=INT, x_width=INT, height=INT, width=INT,
-     kernel_w=INT, wide=INT)
+@inner
+def _shares_of_four(a, to, image, h, w, c):
+    t0 = t1 = t2 = t3 = vsplat(0.0)
+    for i in range(lload(a.rows, h), lload(a.rows, h + 1), 2):
+        line, height = (image * a.y_height + lload(a.rows, i)) * a.y_width, lload(a.rows, i + 1)
+        for j in range(lload(a.columns, w), lload(a.columns, w + 1), 2):
+            share = vsplat(1.0 / (height * lload(a.columns, j + 1)))
+            v0, v1, v2, v3 = load_four(a.dy, (line + lload(a.columns, j)) * a.channels + c)
+            t0, t1, t2, t3 = vfma(v0, share, t0), vfma(v1, share, t1), vfma(v2, share, t2), vfma(v3, share, t3)
+    put_four(a.dx, to, t0, t1, t2, t3, a.streams)
+
+
+_largest = _each_pixel(_largest_of_four, _largest_of_one)
+_winnings = _each_pixel(_winnings_of_four, _winnings_of_one)
+_mean = _each_pixel(_mean_of_four, _mean_of_one)
+_shares = _each_pixel(_shares_of_four, _shares_of_one)
+
+
+@job(x=PTR, y=PTR, indices=PTR, rows=PTR, columns=PTR, channels=INT, fours=INT, x_height=INT, x_width=INT,
+     height=INT, width=INT, kernel_w=INT, wide=INT, ahead=INT)
 def _largest_rows(first, last, thread, a):
     _largest(a, first, last)
 
 
-@job(dy=PTR, indices=PTR, dx=PTR, rows=PTR, columns=PTR, channels=INT, y_height=INT, y_width=INT, height=INT,
-     width=INT, kernel_w=INT, wide=INT)
-def _largest_backward_rows(first, last, thread, a):
-    _largest_backward(a, first, last)
+@job(dy=PTR, indices=PTR, dx=PTR, rows=PTR, columns=PTR, channels=INT, fours=INT, y_height=INT, y_width=INT, height=INT,
+     width=INT, kernel_w=INT, wide=INT, streams=INT)
+def _winnings_rows(first, last, thread, a):
+    _winnings(a, first, last)
+    vstreamed()
 
 
-@job(x=PTR, y=PTR, rows=PTR, columns=PTR, channels=INT, x_height=INT, x_width=INT, height=INT, width=INT)
+@job(x=PTR, y=PTR, rows=PTR, columns=PTR, channels=INT, fours=INT, x_height=INT, x_width=INT, height=INT, width=INT,
+     ahead=INT)
 def _mean_rows(first, last, thread, a):
     _mean(a, first, last)
 
 
-@job(dy=PTR, dx=PTR, rows=PTR, columns=PTR, channels=INT, y_height=INT, y_width=INT, height=INT, width=INT)
-def _mean_backward_rows(first, last, thread, a):
-    _mean_backward(a, first, last)
+@job(dy=PTR, dx=PTR, rows=PTR, columns=PTR, channels=INT, fours=INT, y_height=INT, y_width=INT, height=INT, width=INT,
+     streams=INT)
+def _shares_rows(first, last, thread, a):
+    _shares(a, first, last)
+    vstreamed()
 
 
 # ---------------------------------------------------------------- functions
+def _fours(channels: int) -> int:
+    """How many of the channels come in fours of vectors."""
+    return channels // QUAD * QUAD
+
+
 def max_pool2d(
     x: np.ndarray,
     *,
@@ -228,12 +277,13 @@ def max_pool2d(
     n, c, h, w = x.shape
     axes = list(zip((h, w), kernel_size, stride, padding, dilation))
     height, width = (pool_output_size(*axis, ceil_mode) for axis in axes)
-    rows, columns = (_taps(size, count, *window) for count, (size, *window) in zip((height, width), axes))
+    rows, columns = (taps(size, count, *window) for count, (size, *window) in zip((height, width), axes))
     wide = kernel_size[0] * kernel_size[1] > 256
     y, indices = empty_image(n, c, height, width), empty_image(n, c, height, width, _INT32 if wide else _UINT8)
     _largest_rows(
         n * height, threads=share(x.size), x=x, y=y, indices=indices, rows=rows.by_window, columns=columns.by_window,
-        channels=c, x_height=h, x_width=w, height=height, width=width, kernel_w=kernel_size[1], wide=wide)
+        channels=c, fours=0 if wide else _fours(c), x_height=h, x_width=w, height=height, width=width,
+        kernel_w=kernel_size[1], wide=wide, ahead=min(stride[0] * w * c, _AHEAD))
     y_out, indices_out = out or (None, None)
     return deliver(y, y_out), deliver(indices, indices_out)
 
@@ -257,12 +307,12 @@ def max_pool2d_backward(
     n, c, h, w = x_shape
     height, width = dy.shape[2:]
     rows, columns = (
-        _taps(*axis) for axis in zip((h, w), (height, width), kernel_size, stride, padding, dilation))
-    dx = empty_image(n, c, h, w)
-    _largest_backward_rows(
+        taps(*axis) for axis in zip((h, w), (height, width), kernel_size, stride, padding, dilation))
+    wide, dx = indices.dtype == _INT32, empty_image(n, c, h, w)
+    _winnings_rows(
         n * h, threads=share(dx.size), dy=dy, indices=indices, dx=dx, rows=rows.by_position,
-        columns=columns.by_position, channels=c, y_height=height, y_width=width, height=h, width=w,
-        kernel_w=kernel_size[1], wide=indices.dtype == _INT32)
+        columns=columns.by_position, channels=c, fours=0 if wide else _fours(c), y_height=height, y_width=width,
+        height=h, width=w, kernel_w=kernel_size[1], wide=wide, streams=streams(dx, c))
     return deliver(dx, out)
 
 
@@ -309,7 +359,7 @@ def adaptive_avg_pool2d(x: np.ndarray, *, output_size: Pair, out: np.ndarray | N
 
     Reads x once where cells do not overlap, writes y.
     """
-    return _average(x, *map(_cells, x.shape[2:], output_size), *output_size, out)
+    return _average(x, *map(cells, x.shape[2:], output_size), *output_size, out)
 
 
 def adaptive_avg_pool2d_backward(
@@ -319,13 +369,13 @@ def adaptive_avg_pool2d_backward(
 
     Reads dy once where cells do not overlap, writes dx.
     """
-    return _average_backward(dy, x_shape, *map(_cells, x_shape[2:], dy.shape[2:]), out)
+    return _average_backward(dy, x_shape, *map(cells, x_shape[2:], dy.shape[2:]), out)
 
 
 def _mean_axes(x_shape, counts, kernel_size, stride, padding, include_pad, divisor):
     divisors = (None, None) if divisor is None else (divisor, 1)
     return (
-        _means(*axis, include_pad, over)
+        means(*axis, include_pad, over)
         for *axis, over in zip(x_shape[2:], counts, kernel_size, stride, padding, divisors))
 
 
@@ -335,7 +385,8 @@ def _average(x, rows, columns, height, width, out):
     y = empty_image(n, c, height, width)
     _mean_rows(
         n * height, threads=share(x.size), x=x, y=y, rows=rows.by_window, columns=columns.by_window, channels=c,
-        x_height=h, x_width=w, height=height, width=width)
+        fours=_fours(c), x_height=h, x_width=w, height=height, width=width,
+        ahead=min(h // max(height, 1) * w * c, _AHEAD))
     return deliver(y, out)
 
 
@@ -344,7 +395,7 @@ def _average_backward(dy, x_shape, rows, columns, out):
     n, c, h, w = x_shape
     height, width = dy.shape[2:]
     dx = empty_image(n, c, h, w)
-    _mean_backward_rows(
+    _shares_rows(
         n * h, threads=share(dx.size), dy=dy, dx=dx, rows=rows.by_position, columns=columns.by_position, channels=c,
-        y_height=height, y_width=width, height=h, width=w)
+        fours=_fours(c), y_height=height, y_width=width, height=h, width=w, streams=streams(dx, c))
     return deliver(dx, out)

@@ -234,6 +234,12 @@ def vstreamed(b):
     b.fence("seq_cst")
 
 
+@emits(types.void, _address, _int)
+def vprefetch(b, p, i):
+    """Ask for the cache line of p[i], which need not exist, to come into L2."""
+    prefetch(b, at(b, p, i))
+
+
 @emits(types.void, _address, _int, mask)
 def mstore(b, p, k, m):
     """A mask as the k-th of those that p holds, of MASK bytes each."""

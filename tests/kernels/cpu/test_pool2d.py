@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nnk.kernels import cpu, reference
-from nnk.kernels.cpu import pool2d
+from nnk.kernels.cpu import _rows, _windows, pool2d
 from nnk.kernels.shapes import pool_output_size
 
 
@@ -34,7 +34,7 @@ def test_sliding_windows_are_tabulated_both_ways(axis, ceil_mode):
         [[at, tap] for tap in range(kernel) if 0 <= (at := p * stride - padding + tap * dilation) < size]
         for p in range(count)
     ]
-    tables = pool2d._taps(size, count, *axis[1:])
+    tables = _windows.taps(size, count, *axis[1:])
     assert listed(tables.by_window, count) == want
     assert listed(tables.by_position, size) == transposed(want, size)
 
@@ -43,7 +43,7 @@ def test_sliding_windows_are_tabulated_both_ways(axis, ceil_mode):
 def test_adaptive_cells_are_tabulated_both_ways(size, count):
     spans = [range(p * size // count, -(-(p + 1) * size // count)) for p in range(count)]
     want = [[[at, len(span)] for at in span] for span in spans]
-    tables = pool2d._cells(size, count)
+    tables = _windows.cells(size, count)
     assert listed(tables.by_window, count) == want
     assert listed(tables.by_position, size) == transposed(want, size)
 
@@ -54,15 +54,15 @@ def test_adaptive_cells_are_tabulated_both_ways(size, count):
 def test_a_mean_divides_by_its_window(options, lengths):
     """Padding counts if it is asked for, what hangs over the padded image does not; unless the divisor is given."""
     spans = [[0, 1], [1, 2, 3], [3, 4, 5], [5]]
-    tables = pool2d._means(6, 4, 3, 2, 1, *options)
+    tables = _windows.means(6, 4, 3, 2, 1, *options)
     assert listed(tables.by_window, 4) == [[[at, n] for at in span] for span, n in zip(spans, lengths)]
 
 
-@pytest.fixture
-def results():
-    """Every result of the three pools on one large input, as bytes."""
+@pytest.fixture(params=[37, 128])
+def results(request):
+    """Every result of the three pools on one large input of so many channels, as bytes."""
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((5, 37, 33, 31)).astype(np.float32)
+    x = rng.standard_normal((5, request.param, 33, 31)).astype(np.float32)
     window = {"kernel_size": (3, 2), "stride": (2, 2), "padding": (1, 1)}
 
     def compute():
@@ -81,6 +81,12 @@ def test_any_number_of_threads_gives_the_same_bits(threads, results, monkeypatch
     alone = results()
     monkeypatch.setattr(pool2d, "share", lambda work: threads)
     assert results() == alone
+
+
+def test_past_the_caches_or_not_the_bits_are_the_same(results, monkeypatch):
+    stored = results()
+    monkeypatch.setattr(_rows, "_CACHE", 0)
+    assert results() == stored
 
 
 def test_the_mean_of_many_pixels_keeps_its_digits():
