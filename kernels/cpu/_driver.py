@@ -75,7 +75,7 @@ def _serial(order):
 _natives = {"parallel": Native(_parallel, types.int64, parallel=True), "serial": Native(_serial, types.int64)}
 _drivers: dict[str, Callable] = {}
 _turn = threading.RLock()  # held in parallel calls where the threading layer is not thread-safe
-_SPINS = 2000  # of some 50 ns: the time that Python takes between two kernels
+_SPINS = 4000  # of some 25 ns: the time that Python takes between two kernels, and more
 _outcome = np.zeros(2, np.int64)  # Numba's convention wants places for a result and an exception
 
 
@@ -83,7 +83,7 @@ _outcome = np.zeros(2, np.int64)  # Numba's convention wants places for a result
 def _brief_waits() -> Iterator[None]:
     """Let GNU's OpenMP, if it is loaded in this block, give up waiting after a tenth of a millisecond and sleep.
 
-    A thread that waits for the next kernel had better spin: to wake it takes longer than many kernels do. But the 15 ms
+    A thread that waits for the next kernel had better spin: to wake it takes longer than many kernels do. But the 8 ms
     that GNU's OpenMP spins for are stolen from whatever else wants the core, in the end from our own threads: beside
     another busy process a training step took up to 40 times as long as alone. Nothing is set where the user has chosen.
     """

@@ -98,3 +98,28 @@ def test_one_small_image_is_convolved_directly(channels, monkeypatch):
     dweight = cpu.conv2d_wgrad(y, x, weight.shape, padding=(1, 1), precision="high")
     assert y[0, 0, 1, 1] == 9 * channels
     assert dweight[0, 0, 1, 1] == channels * (4 * 4 + 8 * 6 + 4 * 9)
+
+
+@pytest.mark.parametrize("channels", [3, 8, 64])
+@pytest.mark.parametrize("stride", [(1, 1), (2, 2)])
+def test_plans_are_made_for_the_shape_and_the_threads_at_hand(channels, stride, monkeypatch):
+    """Batches, thread counts and floors in turn: what one of them left behind serves no other."""
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((16, channels, 3, 3), np.float32)
+    options = {"stride": stride, "padding": (1, 1)}
+
+    def results(n, threads):
+        monkeypatch.setattr(_driver, "_threads", threads)
+        x = np.random.default_rng(n).standard_normal((n, channels, 9, 9), np.float32)
+        y = cpu.conv2d(x, weight, **options)
+        rectified = cpu.conv2d(x, weight, activation="relu", **options)
+        dx = cpu.conv2d_dgrad(y, weight, x.shape, **options)
+        return y, rectified, dx, cpu.conv2d_wgrad(y, x, weight.shape, **options)
+
+    first = {(n, threads): results(n, threads) for n in (5, 2) for threads in (1, 2)}
+    for (n, threads), want in first.items():
+        for got, expected in zip(results(n, threads), want):
+            assert np.array_equal(got, expected)
+        for got, alone in zip(want, first[n, 1]):
+            assert np.allclose(got, alone, rtol=1e-4, atol=1e-4 * np.abs(alone).max())
+        assert np.array_equal(want[1], np.maximum(want[0], 0))

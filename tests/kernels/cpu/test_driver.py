@@ -245,7 +245,7 @@ def test_python_threads_on_each_layer(layer, python):
 
 
 @pytest.mark.skipif(not HAS_OMP, reason="Numba has no OpenMP here")
-@pytest.mark.parametrize(("chosen", "spins"), [({}, "2000"), ({"GOMP_SPINCOUNT": 7}, "7"),
+@pytest.mark.parametrize(("chosen", "spins"), [({}, "4000"), ({"GOMP_SPINCOUNT": 7}, "7"),
                                                ({"OMP_WAIT_POLICY": "passive"}, "0")])
 def test_waiting_threads_spin_briefly_unless_the_user_has_chosen(chosen, spins, python, monkeypatch):
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
