@@ -7,6 +7,7 @@ from .digits import digits
 from .download import DataError
 from .folder import ImageFolder
 from .geometry import RandomAffine, RandomCrop, RandomHorizontalFlip, RandomVerticalFlip
+from .label_noise import noisy_labels
 from .loader import DataLoader
 from .mixing import CutMix, MixUp
 from .mnist import fashion_mnist, mnist
@@ -52,4 +53,5 @@ __all__ = [
     "mean_image",
     "mnist",
     "names",
+    "noisy_labels",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nnk.nn.arguments import integer
 from nnk.serialization import replacing
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class Callback:
-    """Base of all callbacks: `Trainer.fit` calls these methods, in the order of its list of callbacks.
+    """Base of all callbacks: `Trainer.fit` calls these methods.
+
+    Those with a state go first, so that the checkpoint that follows holds it; then the run directory's own, then the
+    others, each in the order they were given.
 
     ``trainer`` gives all there is to know: ``epoch`` and ``batch`` (how many are done), ``epochs`` and
     ``batches`` (how many there will be, None where unknown), ``means`` of this epoch, ``history``, ``model``, ….
@@ -34,6 +37,13 @@ class Callback:
 
     def fit_end(self, trainer: Trainer) -> None:
         """Training is over, however it ended."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of this callback: arrays, numbers, strings, in dicts and lists."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
 
 
 class Checkpoint(Callback):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from nnk.nn.arguments import integer
 
 
 def accuracy(output: np.ndarray, target: np.ndarray) -> float:
@@ -12,6 +15,24 @@ def accuracy(output: np.ndarray, target: np.ndarray) -> float:
     if target.shape == output.shape:
         target = target.argmax(1)
     return float((output.argmax(1) == target).mean())
+
+
+def top_k(k: int) -> Callable[[np.ndarray, np.ndarray], float]:
+    """Return the metric: share of samples whose target (N, ...) is among the k largest outputs (N, C, ...).
+
+    ``Trainer(..., metrics={"top_5": top_k(5)})``. Raises ValueError unless 1 <= k <= C.
+    """
+    integer(k, "k", least=1)
+
+    def top(output: np.ndarray, target: np.ndarray) -> float:
+        if k > output.shape[1]:
+            raise ValueError(f"k is {k}, expected at most the number of classes, {output.shape[1]}")
+        if target.shape == output.shape:
+            target = target.argmax(1)
+        best = np.argpartition(-output, k - 1, axis=1)[:, :k]
+        return float((best == np.expand_dims(target, 1)).any(1).mean())
+
+    return top
 
 
 class Means:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from nnk.data import ArrayDataset, DataLoader
 from nnk.nn.arguments import integer, only
 
 from . import files
+from .batches import pairs
 from .callbacks import Callback, Checkpoint, Curves, HistoryFile
 from .checkpoint import write_checkpoint
 from .interrupt import Interrupt
@@ -56,7 +56,9 @@ class Trainer:
             ``{"accuracy": accuracy}`` with CrossEntropyLoss and nothing with another loss.
         batch_size: batch size for data given as arrays or as an `ArrayDataset`.
         seed: seed of the order of such data; None draws one from the generator of `nnk.manual_seed`.
-        callbacks: more callbacks; the run directory's own come first.
+        accumulate: make one update from the mean gradient of so many batches: a large batch in little memory (norms
+            still see the small ones). What is left at the end of an epoch makes an update of its own.
+        callbacks: more callbacks; those that keep a state come before the run directory's own, the others after.
         out: the run directory; None keeps no files.
         config: JSON-ready facts that belong to the run (names, rates, …). They are kept in config.json, and a
             run continues only with an equal config.
@@ -76,6 +78,7 @@ class Trainer:
         metrics: dict[str, Callable[[Any, Any], float]] | None = None,
         batch_size: int = 32,
         seed: int | None = None,
+        accumulate: int = 1,
         callbacks: Sequence[Callback] = (),
         out: str | Path | None = None,
         config: dict[str, Any] | None = None,
@@ -97,8 +100,10 @@ class Trainer:
         self.batch_size = batch_size
         self.seed = seed
         self.out = None if out is None else Path(out)
+        self.accumulate = integer(accumulate, "accumulate", least=1)
         own = [] if out is None else [Checkpoint(), HistoryFile(), Curves()]
-        self.callbacks = [*own, *callbacks]
+        self.stateful = [c for c in callbacks if type(c).state_dict is not Callback.state_dict]
+        self.callbacks = [*self.stateful, *own, *(c for c in callbacks if c not in self.stateful)]
         self.config = dict(config or {})
         self.facts = facts_of_training(self)
 
@@ -110,6 +115,8 @@ class Trainer:
         self.lr: float | None = None  # of the last step, of the first group of parameters
         self.means = Means()
         self.history: list[dict[str, float]] = []
+        self.stepped = False  # whether the last batch ended in an update of the weights
+        self.stopped = False
         self._saved: tuple[int, int] | None = None
         self._interrupt = Interrupt()
 
@@ -143,6 +150,7 @@ class Trainer:
             check_same_run(tree, self.config, self.facts, self.out)
             self._restore(tree)
         self.epochs = epochs if resume else self.epoch + epochs
+        self.stopped = self.stopped and resume
         self.batches = len(train) if hasattr(train, "__len__") else None
         self.samples = None
         if isinstance(train, DataLoader):
@@ -153,19 +161,23 @@ class Trainer:
         with Interrupt() as self._interrupt, np.errstate(over="ignore", invalid="ignore"):
             try:
                 self._call("fit_start")
-                while self.epoch < self.epochs:
+                while self.epoch < self.epochs and not self.stopped:
                     self._train_epoch(train)
                     self._finish_epoch(val)
-                if self.out is not None:
-                    nnk.save(self.model.state_dict(), self.out / files.MODEL)
             finally:
                 self._call("fit_end")
+            if self.out is not None:
+                nnk.save(self.model.state_dict(), self.out / files.MODEL)
         return self.history
+
+    def stop(self) -> None:
+        """End the training after the running epoch: for callbacks."""
+        self.stopped = True
 
     def evaluate(self, data: Any) -> dict[str, float]:
         """Return the mean loss and metrics over ``data`` (anything `fit` takes), in eval mode."""
         means = Means()
-        with self._inference(), contextlib.closing(_pairs(self._batches_of("data", data))) as batches:
+        with self._inference(), contextlib.closing(pairs(self._batches_of("data", data))) as batches:
             for x, y in batches:
                 output = self.model(x)
                 means.add(self._numbers(float(self.loss(output, y)), output, y), len(x))
@@ -205,6 +217,9 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler and self.scheduler.state_dict(),
             "random": random.get_state(),
+            "gradients": self._gradients(),
+            "callbacks": [callback.state_dict() for callback in self.stateful],
+            "stopped": self.stopped,
         }
         write_checkpoint(self.out / files.CHECKPOINT, state)
         self._saved = (self.epoch, self.batch)
@@ -213,30 +228,69 @@ class Trainer:
     def _train_epoch(self, train: DataLoader | Iterable) -> None:
         self.model.train()
         self.loss.train()
-        with contextlib.closing(_pairs(train, self.epoch, self.batch)) as batches:
+        with contextlib.closing(pairs(train, self.epoch, self.batch)) as batches:
             for x, y in batches:
                 self._step(x, y)
                 self.batch += 1
                 self._call("batch_end", len(x))
                 self._stop_if_asked()
+        if self.batch % self.accumulate and not self.stepped:
+            self._update(self.batch % self.accumulate)
         if not self.batch:
             raise ValueError(f"train has no batch in epoch {self.epoch + 1}: an iterator can be used only once")
 
     def _step(self, x: Any, y: Any) -> None:
+        """Add the batch's gradients; update the weights if it completes a group, or is known to be the last."""
+        position = self.batch % self.accumulate
+        if position == 0:
+            self.optimizer.zero_grad()
+        value, output = self._gradients_of(x, y)
+        if not math.isfinite(value):
+            raise NonFiniteError(self._explain(value, x))
+        if position + 1 == self.accumulate or self.batch + 1 == self.batches:
+            self._update(position + 1)
+        else:
+            self.stepped = False
+        self.means.add(self._numbers(value, output, y), len(x))
+
+    def try_step(self, x: Any, y: Any) -> float:
+        """Make one update from one batch, nothing else, and return the loss; if that is not finite, make none."""
+        self.model.train()
+        self.loss.train()
         self.optimizer.zero_grad()
+        value, _ = self._gradients_of(x, y)
+        if math.isfinite(value):
+            self.optimizer.step()
+        return value
+
+    def _gradients_of(self, x: Any, y: Any) -> tuple[float, Any]:
+        """Return the loss and the output; where the loss is finite, add the gradients of the parameters."""
         output = self.model(x)
         loss = self.loss(output, y)
         if np.shape(loss):
             raise ValueError(f"loss has shape {np.shape(loss)}, expected one number: reduction='mean' or 'sum'")
         value = float(loss)
-        if not math.isfinite(value):
-            raise NonFiniteError(self._explain(value, x))
-        self.model.backward(self.loss.backward(np.ones_like(loss)), input_grad=False)
+        if math.isfinite(value):
+            self.model.backward(self.loss.backward(np.ones_like(loss)), input_grad=False)
+        return value, output
+
+    def _update(self, batches: int) -> None:
+        if batches > 1:
+            for parameter in self.model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad = parameter.grad / np.asarray(batches, parameter.grad.dtype)
         self.optimizer.step()
+        self.stepped = True
         self.lr = self.optimizer.param_groups[0]["lr"]
         if self.scheduler is not None and self.scheduler_interval == "step":
             self.scheduler.step()
-        self.means.add(self._numbers(value, output, y), len(x))
+
+    def _gradients(self) -> dict[str, Any]:
+        """The gradients that wait for the rest of their group of batches."""
+        if self.batch % self.accumulate == 0 or self.stepped:
+            return {}
+        named = self.model.named_parameters()
+        return {name: parameter.grad for name, parameter in named if parameter.grad is not None}
 
     def _finish_epoch(self, val: DataLoader | Iterable | None) -> None:
         row = {"epoch": self.epoch + 1, "lr": self.lr, **self.means.means()}
@@ -308,6 +362,11 @@ class Trainer:
         self.history = tree["history"]
         self.means.load_state_dict(tree["means"])
         random.set_state(tree["random"])
+        self.stopped = tree["stopped"]
+        for name, parameter in self.model.named_parameters():
+            parameter.grad = tree["gradients"].get(name)
+        for callback, state in zip(self.stateful, tree["callbacks"]):
+            callback.load_state_dict(state)
 
     def _claim(self) -> None:
         self._saved = None
@@ -318,6 +377,10 @@ class Trainer:
         files.write_text(self.out / files.CONFIG, json.dumps(description, indent=2) + "\n")
 
     # ---------------------------------------------------------------- data
+    def batches_of_epoch(self, train: Any, epoch: int) -> Iterator[tuple[Any, Any]]:
+        """Yield the batches of an epoch of anything that `fit` takes, as pairs of arrays."""
+        return pairs(self._batches_of("train", train, shuffle=True, seed=self.seed), epoch)
+
     def _batches_of(
         self, name: str, data: Any, shuffle: bool = False, seed: int | None = None
     ) -> DataLoader | Iterable:
@@ -331,20 +394,3 @@ class Trainer:
                 "another iterable of batches"
             )
         return data
-
-
-def _pairs(data: DataLoader | Iterable, epoch: int = 0, start: int = 0) -> Iterator[tuple[Any, Any]]:
-    """Yield the batches of an epoch from number ``start`` on, as pairs of arrays."""
-    if isinstance(data, DataLoader):
-        source = data.batches(epoch, start)
-    else:
-        source = itertools.islice(data, start, None)
-    with contextlib.closing(source) if hasattr(source, "close") else contextlib.nullcontext():
-        for batch in source:
-            if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-                raise TypeError(f"a batch is {_kind(batch)}, expected a pair (input, target)")
-            yield backend.as_array(batch[0]), backend.as_array(batch[1])
-
-
-def _kind(batch: Any) -> str:
-    return f"a {type(batch).__name__}" + (f" of {len(batch)}" if hasattr(batch, "__len__") else "")

@@ -7,6 +7,11 @@ from nnk.data import DataLoader
 from nnk.train import Trainer
 
 
+@pytest.fixture
+def rng():
+    return np.random.default_rng(3)
+
+
 def toy_images(n=50, seed=0):
     """Images whose class is the quadrant that is bright."""
     rng = np.random.default_rng(seed)

@@ -1,0 +1,113 @@
+"""Averages of the weights over the course of training."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from nnk import nn
+from nnk.nn.arguments import integer
+
+from .callbacks import Callback
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+
+class _Average(Callback):
+    """An average of all floats of the model's `state_dict`; other arrays are those of the last update."""
+
+    def __init__(self) -> None:
+        self.weights: dict[str, Any] = {}
+        self.updates = 0
+
+    def _update(self, model: nn.Module, share: float) -> None:
+        """average += share * (weights - average); the first time the average is the weights."""
+        self.updates += 1
+        for name, array in model.state_dict().items():
+            own = self.weights.get(name)
+            if own is None or array.dtype.kind != "f":
+                self.weights[name] = array.copy()
+            else:
+                own += share * (array - own)
+
+    @contextlib.contextmanager
+    def applied(self, model: nn.Module) -> Iterator[nn.Module]:
+        """Give the model the averaged weights for the time of a ``with`` block.
+
+        Raises ValueError before the first update.
+        """
+        trained = {name: array.copy() for name, array in model.state_dict().items()}
+        self.copy_to(model)
+        try:
+            yield model
+        finally:
+            model.load_state_dict(trained)
+
+    def copy_to(self, model: nn.Module) -> None:
+        """Give the model the averaged weights for good.
+
+        Raises ValueError before the first update.
+        """
+        if not self.updates:
+            raise ValueError(f"{type(self).__name__} holds no average yet: no step, or no epoch, was in its time")
+        model.load_state_dict(self.weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what `load_state_dict` takes."""
+        return {"updates": self.updates, "weights": self.weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self.updates = state["updates"]
+        self.weights = {name: array.copy() for name, array in state["weights"].items()}
+
+
+class ExponentialMovingAverage(_Average):
+    """After every step, average = d * average + (1 - d) * weights, with d = min(decay, (1 + t) / (10 + t)) in step t.
+
+    The smaller d of the first steps lets the average forget where training began. Evaluate with
+    ``with average.applied(model): trainer.evaluate(data)``. Running statistics of norms are averaged too.
+
+    Raises ValueError unless 0 <= decay < 1.
+    Sources: Polyak and Juditsky (1992); Tan and Le (2019), arXiv:1905.11946, for its use in image classifiers.
+    """
+
+    def __init__(self, decay: float = 0.999):
+        super().__init__()
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay is {decay}, expected 0 <= decay < 1")
+        self.decay = decay
+
+    def batch_end(self, trainer: Trainer, samples: int) -> None:
+        """Take the weights in, if they have changed."""
+        if trainer.stepped:
+            t = self.updates
+            self._update(trainer.model, 1 - min(self.decay, (1 + t) / (10 + t)))
+
+
+class StochasticWeightAveraging(_Average):
+    """The mean of the weights after each epoch from number ``start`` on, with equal shares.
+
+    Use a rate that stays high, or goes round in cycles, from then on. The running statistics of norms are means too,
+    but not those of the averaged weights: call `nnk.train.recompute_bn` after ``copy_to``.
+
+    Args:
+        start: the first epoch whose weights count; 1 is the first of all.
+        every: take each ``every``-th epoch from there.
+
+    Raises ValueError unless both are at least 1.
+    Source: Izmailov et al. (2018), "Averaging weights leads to wider optima and better generalization",
+    arXiv:1803.05407, algorithm 1.
+    """
+
+    def __init__(self, start: int, every: int = 1):
+        super().__init__()
+        self.start = integer(start, "start", least=1)
+        self.every = integer(every, "every", least=1)
+
+    def epoch_end(self, trainer: Trainer) -> None:
+        """Take the weights in, if it is time."""
+        if trainer.epoch >= self.start and (trainer.epoch - self.start) % self.every == 0:
+            self._update(trainer.model, 1 / (self.updates + 1))

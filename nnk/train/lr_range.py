@@ -1,0 +1,121 @@
+"""Which learning rates a model can be trained with."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnk import random
+from nnk.nn.arguments import integer
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+_SMOOTHING = 0.9
+_DIVERGED = 4.0  # times the lowest loss
+
+
+@dataclass(frozen=True)
+class LRRange:
+    """Rates and the smoothed losses of the steps made with them."""
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+
+    @property
+    def suggestion(self) -> float:
+        """The rate at which the loss falls fastest over the logarithm of the rate."""
+        if len(self.rates) < 3:
+            raise ValueError(f"{len(self.rates)} steps before the loss diverged, expected 3 at least: begin lower")
+        lowest = int(np.argmin(self.losses))
+        slopes = np.gradient(self.losses, np.log(self.rates))[: max(lowest, 1)]
+        return self.rates[int(np.argmin(slopes))]
+
+    def plot(self) -> Any:
+        """Return a matplotlib figure of the loss over the rate, the suggestion marked.
+
+        Raises ModuleNotFoundError without matplotlib.
+        """
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        axes = figure.subplots()
+        axes.semilogx(self.rates, self.losses)
+        axes.axvline(self.suggestion, color="tab:orange", linestyle="--", label=f"steepest at {self.suggestion:.2g}")
+        axes.set(xlabel="learning rate", ylabel="loss, smoothed", title="learning-rate range test")
+        axes.grid(alpha=0.3)
+        axes.legend()
+        return figure
+
+
+def lr_range_test(
+    trainer: Trainer, train: Iterable | tuple[Any, Any], *, start: float = 1e-6, end: float = 1.0, steps: int = 100
+) -> LRRange:
+    """Train for some steps with a rate that grows from ``start`` to ``end`` by the same factor each, and look on.
+
+    Ends early when the loss is four times its lowest. Weights, optimiser and random state are afterwards what they were
+    before. All parameter groups get the same rate; the scheduler and the callbacks rest.
+
+    Args:
+        trainer: whose model, loss and optimiser are tried.
+        train: what `Trainer.fit` takes; it is gone through as often as need be.
+        start: the first rate.
+        end: the last one.
+        steps: how many.
+
+    Raises ValueError unless 0 < start < end and steps is at least 3.
+    Source: Smith (2017), "Cyclical learning rates for training neural networks", arXiv:1506.01186, section 3.3.
+    """
+    integer(steps, "steps", least=3)
+    if not 0 < start < end:
+        raise ValueError(f"start is {start} and end {end}, expected 0 < start < end")
+    groups = trainer.optimizer.param_groups
+    weights = {name: array.copy() for name, array in trainer.model.state_dict().items()}
+    state, rates_before, drawn = _copied(trainer.optimizer.state_dict()), [g["lr"] for g in groups], random.get_state()
+    rates, losses, mean, lowest = [], [], 0.0, math.inf
+    try:
+        with contextlib.closing(_forever(trainer, train)) as batches:
+            for i, (x, y) in enumerate(itertools.islice(batches, steps)):
+                rate = start * (end / start) ** (i / (steps - 1))
+                for group in groups:
+                    group["lr"] = rate
+                loss = trainer.try_step(x, y)
+                mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss
+                smooth = mean / (1 - _SMOOTHING ** (i + 1))
+                if not math.isfinite(smooth) or smooth > _DIVERGED * lowest:
+                    break
+                lowest = min(lowest, smooth)
+                rates.append(rate)
+                losses.append(smooth)
+    finally:
+        trainer.model.load_state_dict(weights)
+        trainer.optimizer.zero_grad()
+        trainer.optimizer.load_state_dict(state)
+        for group, rate in zip(trainer.optimizer.param_groups, rates_before):
+            group["lr"] = rate
+        random.set_state(drawn)
+    return LRRange(tuple(rates), tuple(losses))
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_copied(item) for item in value)
+    return value.copy() if hasattr(value, "copy") else value
+
+
+def _forever(trainer: Trainer, train: Any) -> Any:
+    for epoch in itertools.count():
+        batches = 0
+        for pair in trainer.batches_of_epoch(train, epoch):
+            batches += 1
+            yield pair
+        if not batches:
+            raise ValueError("train has no batch")
