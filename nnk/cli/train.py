@@ -42,6 +42,7 @@ DEFAULTS = {
     "optimizer": "adam",
     "seed": 0,
     "augment": "",
+    "accumulate": 1,
 }
 
 
@@ -63,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("seed", _seed, "N", "seed of weights, shuffling and augmentation; a run with the same seed repeats")
     augmentations = ", ".join(data.augmentation_names())
     option("augment", str, "NAMES", f"augmentations, with commas between (nnk show draws them): {augmentations}")
+    option("accumulate", _positive_int, "N", "batches whose mean gradient makes one update")
     parser.add_argument(
         "--data-dir", type=Path, default=Path("data"), metavar="DIR",
         help="folder where data sets are kept, and downloaded to where they are not there (default: data)",
@@ -101,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     if steps:
         train = data.ArrayDataset(*train.arrays)
     loader = data.DataLoader(train, config["batch_size"], shuffle=True, seed=config["seed"], augment=steps)
-    total = config["epochs"] * len(loader)
+    total = config["epochs"] * math.ceil(len(loader) / config["accumulate"])
     cycle = optim.lr_scheduler.OneCycleLR(
         optimizer, config["lr"], total, cycle_momentum=not {"momentum", "betas"}.isdisjoint(optimizer.defaults)
     )
@@ -110,6 +112,7 @@ def run(args: argparse.Namespace) -> int:
         optimizer=optimizer,
         scheduler=cycle,
         batch_size=config["batch_size"],
+        accumulate=config["accumulate"],
         callbacks=[Progress(), Checkpoint(seconds=60)],
         out=out,
         config=config,
