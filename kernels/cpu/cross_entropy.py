@@ -61,10 +61,25 @@ def _gradient(dx, weight, c, n, label, p_scale, hit, smooth):
 
 
 # ---------------------------------------------------------------- jobs: blocks of rows
+@inner
+def _reduced(a):
+    """The loss from the sums of all blocks."""
+    total = weights = 0.0
+    for block in range(a.blocks):
+        total += dload(a.sums, 2 * block)
+        weights += dload(a.sums, 2 * block + 1)
+    fstore(a.loss, 0, total / weights if a.mean else total)
+
+
+@job(sums=PTR, blocks=INT, mean=INT, loss=PTR)
+def _reduce(first, last, thread, a):
+    _reduced(a)
+
+
 @job(x=PTR, target=PTR, weight=PTR, lse=PTR, losses=PTR, sums=PTR, rows=INT, per_job=INT, classes=INT, ignore=INT,
-     keep=FLOAT, smooth=FLOAT)
+     keep=FLOAT, smooth=FLOAT, blocks=INT, mean=INT, loss=PTR)
 def _losses(first, last, thread, a):
-    """Sums of losses and of weights for each block."""
+    """Sums of losses and of weights for each block; the loss too, if one thread does all blocks."""
     for block in range(first, last):
         total = weights = 0.0
         for row in range(block * a.per_job, min((block + 1) * a.per_job, a.rows)):
@@ -86,36 +101,35 @@ def _losses(first, last, thread, a):
             total += loss
         dstore(a.sums, 2 * block, total)
         dstore(a.sums, 2 * block + 1, weights)
+    if a.loss and last - first == a.blocks:
+        _reduced(a)
 
 
-@job(sums=PTR, blocks=INT, mean=INT, loss=PTR)
-def _reduce(first, last, thread, a):
-    total = weights = 0.0
-    for block in range(a.blocks):
-        total += dload(a.sums, 2 * block)
-        weights += dload(a.sums, 2 * block + 1)
-    fstore(a.loss, 0, total / weights if a.mean else total)
+@inner
+def _block_weight(a, block):
+    """The sum of weight[target] over the rows of a block that are not ignored."""
+    total = 0.0
+    for row in range(block * BLOCK, min((block + 1) * BLOCK, a.rows)):
+        label = lload(a.target, row)
+        if label != a.ignore:
+            total += fload(a.weight, label) if a.weight else np.float32(1)
+    return total
 
 
 @job(target=PTR, weight=PTR, sums=PTR, rows=INT, ignore=INT)
-def _target_weights(first, last, thread, a):
+def _block_weights(first, last, thread, a):
     for block in range(first, last):
-        total = 0.0
-        for row in range(block * BLOCK, min((block + 1) * BLOCK, a.rows)):
-            label = lload(a.target, row)
-            if label != a.ignore:
-                total += fload(a.weight, label) if a.weight else np.float32(1)
-        dstore(a.sums, block, total)
+        dstore(a.sums, block, _block_weight(a, block))
 
 
-@job(x=PTR, target=PTR, weight=PTR, lse=PTR, dy=PTR, dy_step=INT, sums=PTR, parts=INT, dx=PTR, rows=INT, per_job=INT,
+@job(x=PTR, target=PTR, weight=PTR, lse=PTR, dy=PTR, dy_step=INT, sums=PTR, blocks=INT, dx=PTR, rows=INT, per_job=INT,
      classes=INT, ignore=INT, keep=FLOAT, smooth=FLOAT, total=FLOAT)
 def _gradients(first, last, thread, a):
-    """dy is divided by the total of the sums' parts, if there are any."""
+    """For a mean dy is divided by the sum over all blocks, of which a single one is not worth a pass of its own."""
     tail = a.classes % L
-    divisor = 0.0 if a.parts else 1.0
-    for part in range(a.parts):
-        divisor += dload(a.sums, part)
+    divisor = 0.0 if a.blocks else 1.0
+    for block in range(a.blocks):
+        divisor += dload(a.sums, block) if a.blocks > 1 else _block_weight(a, block)
     for row in range(first * a.per_job, min(last * a.per_job, a.rows)):
         x, dx, label = a.x + 4 * row * a.classes, a.dx + 4 * row * a.classes, lload(a.target, row)
         if label == a.ignore:
@@ -155,14 +169,16 @@ def cross_entropy(
     weight = None if weight is None else contiguous(weight)
     rows, classes = x.shape
     per_job, jobs = split(rows, classes)
-    lse, sums = empty((rows,)), workspace("losses", 4 * jobs)
+    lse, sums, threads = empty((rows,)), workspace("losses", 4 * jobs), share(x.size)
     loss = empty((rows,) if reduction == "none" else ())
+    each, reduced = (loss, None) if reduction == "none" else (None, loss)
+    mean = reduction == "mean"
     _losses(
-        jobs, threads=share(x.size), x=x, target=target, weight=weight, lse=lse,
-        losses=loss if reduction == "none" else None, sums=sums, rows=rows, per_job=per_job, classes=classes,
-        ignore=ignore_index, keep=1 - label_smoothing, smooth=label_smoothing / classes)
-    if reduction != "none":
-        _reduce(1, threads=1, sums=sums, blocks=jobs, mean=reduction == "mean", loss=loss)
+        jobs, threads=threads, x=x, target=target, weight=weight, lse=lse, losses=each, sums=sums, rows=rows,
+        per_job=per_job, classes=classes, ignore=ignore_index, keep=1 - label_smoothing,
+        smooth=label_smoothing / classes, blocks=jobs, mean=mean, loss=reduced)
+    if reduced is not None and (threads > 1 or jobs == 0):
+        _reduce(1, threads=1, sums=sums, blocks=jobs, mean=mean, loss=reduced)
     loss_out, lse_out = out or (None, None)
     return deliver(loss, loss_out), deliver(lse, lse_out)
 
@@ -186,14 +202,15 @@ def cross_entropy_backward(
     x, target, lse, dy = contiguous(x), contiguous(target), contiguous(lse), contiguous(dy)
     weight = None if weight is None else contiguous(weight)
     rows, classes = x.shape
-    parts = -(-rows // BLOCK) if reduction == "mean" else 0
-    sums, dx = workspace("losses", 2 * parts), empty(x.shape)
-    _target_weights(
-        parts, threads=share(rows), target=target, weight=weight, sums=sums, rows=rows, ignore=ignore_index)
+    blocks = -(-rows // BLOCK) if reduction == "mean" else 0
+    sums, dx = workspace("losses", 2 * blocks), empty(x.shape)
+    if blocks > 1:
+        _block_weights(
+            blocks, threads=share(rows), target=target, weight=weight, sums=sums, rows=rows, ignore=ignore_index)
     per_job, jobs = split(rows, classes)
     _gradients(
         jobs, threads=share(x.size), x=x, target=target, weight=weight, lse=lse, dy=dy,
-        dy_step=int(reduction == "none"), sums=sums, parts=parts, dx=dx, rows=rows, per_job=per_job, classes=classes,
+        dy_step=int(reduction == "none"), sums=sums, blocks=blocks, dx=dx, rows=rows, per_job=per_job, classes=classes,
         ignore=ignore_index, keep=1 - label_smoothing, smooth=label_smoothing / classes,
         total=classes if weight is None else weight.sum(dtype=np.float64))
     return deliver(dx, out)
