@@ -287,6 +287,16 @@ def silu_backward(dy, x):
     return aten.silu_backward(dy, x)
 
 
+def swish(x, beta):
+    return x * torch.sigmoid(beta * x)
+
+
+def swish_backward(dy, x, beta):
+    s = torch.sigmoid(beta * x)
+    slope = x * s * (1 - s)
+    return dy * (s + beta * slope), (dy * x * slope).sum().reshape(1)
+
+
 def mish(x):
     return F.mish(x)
 
@@ -318,16 +328,18 @@ def prelu(x, weight):
 def prelu_backward(dy, x, weight):
     slopes = weight.reshape(-1, *[1] * (x.ndim - 2))
     dx, terms = aten._prelu_kernel_backward(dy, x, slopes)
-    return dx, terms.sum_to_size(slopes.shape)
+    return dx, terms.sum_to_size(slopes.shape).reshape(weight.shape)
 
 
-def maxout(x, *, pieces):
-    return x.unflatten(1, (pieces, -1)).max(1)
+def maxout(x, *, pieces, groups=1):
+    y, indices = x.unflatten(1, (groups, pieces, -1)).max(2)
+    return y.flatten(1, 2), indices
 
 
-def maxout_backward(dy, indices, *, pieces):
-    shape = (dy.shape[0], pieces, *dy.shape[1:])
-    return aten.value_selecting_reduction_backward(dy, 1, indices, shape, False).flatten(1, 2)
+def maxout_backward(dy, indices, *, pieces, groups=1):
+    n, groups, c, *rest = indices.shape
+    shape = (n, groups, pieces, c, *rest)
+    return aten.value_selecting_reduction_backward(dy.reshape(indices.shape), 2, indices, shape, False).flatten(1, 3)
 
 
 def add(a, b):
