@@ -6,8 +6,7 @@ A kernel writes each pixel of its result once, some vectors of channels at a tim
 `_windows.py` relate to it: no two threads write to one place, and nothing is cleared or written twice.
 
 At copy bandwidth each function takes 4 bytes an element of x and of y, max pooling 1 more an element of y for its
-indices (4 where a window has more than 256 taps). Beyond the caches the backward passes reach that, the forward ones
-two thirds of it: they read two or more rows of x at once.
+indices (4 where a window has more than 256 taps). Beyond the caches they reach two thirds to three quarters of that.
 """
 
 from __future__ import annotations
