@@ -12,7 +12,7 @@ import numpy as np
 from ._blocks import backward, forward, pointwise
 from ._driver import FLOAT, PTR
 from ._math import vsigmoid, vtanh
-from .simd import vload_n, vmax, vmin, vselect, vsplat
+from .simd import vclip, vload_n, vselect
 
 _SIXTH = np.float32(1 / 6)
 
@@ -43,7 +43,7 @@ def _leaky_relu_backward_blocks(a, i, n):
 
 @pointwise(x=PTR)
 def _relu6_blocks(a, i, n):
-    return vmin(vmax(vload_n(a.x, i, n), vsplat(0.0)), vsplat(6.0))
+    return vclip(vload_n(a.x, i, n), 0.0, 6.0)
 
 
 @pointwise(dy=PTR, saved=PTR)
@@ -54,7 +54,7 @@ def _relu6_backward_blocks(a, i, n):
 
 @pointwise(x=PTR)
 def _hardsigmoid_blocks(a, i, n):
-    return vmin(vmax(vload_n(a.x, i, n) + 3, vsplat(0.0)), vsplat(6.0)) * _SIXTH
+    return vclip(vload_n(a.x, i, n) + 3, 0.0, 6.0) * _SIXTH
 
 
 @pointwise(dy=PTR, saved=PTR)
@@ -66,7 +66,7 @@ def _hardsigmoid_backward_blocks(a, i, n):
 @pointwise(x=PTR)
 def _hardswish_blocks(a, i, n):
     x = vload_n(a.x, i, n)
-    return x * (vmin(vmax(x + 3, vsplat(0.0)), vsplat(6.0)) * _SIXTH)
+    return x * (vclip(x + 3, 0.0, 6.0) * _SIXTH)
 
 
 @pointwise(dy=PTR, saved=PTR)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ._blocks import backward, forward, pointwise
 from ._driver import FLOAT, PTR
-from ._math import vexp, vexpm1, vlog1p, vsigmoid
+from ._math import vexp_low, vexpm1, vlog1p, vsigmoid
 from .simd import vabs, vload_n, vmax, vselect, vsplat
 
 
@@ -23,14 +23,14 @@ def _elu_blocks(a, i, n):
 @pointwise(dy=PTR, saved=PTR, left=FLOAT, right=FLOAT)
 def _elu_backward_blocks(a, i, n):
     x = vload_n(a.saved, i, n)
-    return vload_n(a.dy, i, n) * vselect(x > 0, a.right, a.left * vexp(x))
+    return vload_n(a.dy, i, n) * vselect(x > 0, a.right, a.left * vexp_low(x))
 
 
 @pointwise(x=PTR, beta=FLOAT, threshold=FLOAT)
 def _softplus_blocks(a, i, n):
     x = vload_n(a.x, i, n)
     t = a.beta * x
-    curve = (vmax(t, vsplat(0.0)) + vlog1p(vexp(-vabs(t)))) / a.beta  # e**t itself would overflow
+    curve = (vmax(t, vsplat(0.0)) + vlog1p(vexp_low(-vabs(t)))) / a.beta  # e**t itself would overflow
     return vselect(t > a.threshold, x, curve)
 
 

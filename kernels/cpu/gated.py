@@ -14,9 +14,9 @@ from ._blocks import BLOCK, FULL, backward, blocks, forward, pointwise
 from ._compile import inner
 from ._driver import FLOAT, INT, PTR, job, share
 from ._layout import deliver, dense, empty_like, like
-from ._math import verf, vexp, vsigmoid
+from ._math import verf, vexp_low, vsigmoid
 from ._memory import workspace
-from .simd import L, fstore, vabs, vfma, vload_n, vmax, vmin, vselect, vsplat, vstore_n, vsum
+from .simd import L, fstore, vabs, vclip, vfma, vload_n, vselect, vsplat, vstore_n, vsum
 
 _SPAN = 64 * L  # floats that each lane sums 64 of in a row
 _SQRT_HALF = np.float32(math.sqrt(0.5))
@@ -39,14 +39,14 @@ def _gelu_blocks(a, i, n):
 @pointwise(dy=PTR, saved=PTR)
 def _gelu_backward_blocks(a, i, n):
     x = vload_n(a.saved, i, n)
-    slope = vfma(x, _DENSITY * vexp(-0.5 * x * x), _normal_below(x))
+    slope = vfma(x, _DENSITY * vexp_low(-0.5 * x * x), _normal_below(x))
     return vload_n(a.dy, i, n) * slope
 
 
 @inner
 def _near(x):
     """x, but where the step is 0 or 1 no farther out than squares can be taken."""
-    return vmin(vmax(x, vsplat(-100.0)), vsplat(100.0))
+    return vclip(x, -100.0, 100.0)
 
 
 @inner
@@ -128,7 +128,7 @@ def _mish_step(x):
 
     For x > 0 both are divided by e**2x, so that nothing overflows.
     """
-    q = vexp(-vabs(x))
+    q = vexp_low(-vabs(x))
     above = vselect(x > 0, q + q + 1, q * (q + 2))
     return q, above, above + vselect(x > 0, 2 * q * q, 2)
 

@@ -358,6 +358,14 @@ def vmin(b, x, y):
     return b.select(b.fcmp_ordered("<", y, x), y, b.select(b.fcmp_unordered("uno", y, y), y, x))
 
 
+@emits(f32v, f32v, _float, _float)
+def vclip(b, x, low, high):
+    """x between two bounds, beyond them the nearer one; NaN stays. Cheaper than `vmax` and `vmin`."""
+    low, high = splat(b, low), splat(b, high)
+    x = b.select(b.fcmp_ordered("<", x, low), low, x)
+    return b.select(b.fcmp_ordered(">", x, high), high, x)
+
+
 @emits(f32v, f32v)
 def vsqrt(b, x):
     """Square root, correctly rounded."""

@@ -15,7 +15,7 @@ from ._blocks import FULL
 from ._compile import inner
 from ._driver import FLOAT, INT, PTR, Job, job, share
 from ._layout import contiguous, deliver
-from ._math import vexp, vlog
+from ._math import vexp_low, vlog
 from ._memory import empty
 from ._softmax import largest, row_sum, split
 from .simd import L, vfirst, vload_n, vsplat, vstore_n
@@ -39,7 +39,7 @@ def _each_vector(body: Callable) -> Callable:
 @row_sum
 def _sum_of_exponentials(c, n, x, y, top, scale):
     """Also leaves the exponentials in y, unless that is null."""
-    e = vexp((vload_n(x, c, n) - top) * scale)
+    e = vexp_low((vload_n(x, c, n) - top) * scale)
     if y:
         vstore_n(y, c, e, n)
     return e
@@ -72,7 +72,7 @@ def _sum(c, n, dy):
 
 @_each_vector
 def _log_gradient(c, n, dy, y, dx, total):
-    vstore_n(dx, c, vload_n(dy, c, n) - vexp(vload_n(y, c, n)) * total, n)
+    vstore_n(dx, c, vload_n(dy, c, n) - vexp_low(vload_n(y, c, n)) * total, n)
 
 
 # ---------------------------------------------------------------- jobs: blocks of rows

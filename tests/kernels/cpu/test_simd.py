@@ -31,6 +31,7 @@ from nnk.kernels.cpu.simd import (
     vany,
     vbelow,
     vbits,
+    vclip,
     vconst_n,
     vcopysign,
     vfirst,
@@ -228,6 +229,15 @@ def test_largest_and_smallest_keep_nan():
     got = mapped(larger, x, y), mapped(smaller, x, y)
     for result, want in zip(got, (np.maximum(x, y), np.minimum(x, y))):
         assert np.array_equal(result, want, equal_nan=True)  # of zeros either sign
+
+
+def test_clipped_between_two_bounds():
+    @njit
+    def clipped(x, out, i):
+        vstore(out, i, vclip(vload(x, i), -1.5, 2.0))
+
+    x = np.resize(np.float32([0, -0.0, 1, -1.5, 2, 3, -2, np.inf, -np.inf, np.nan, 1e-45]), 4 * L)
+    assert np.array_equal(mapped(clipped, x), np.clip(x, np.float32(-1.5), np.float32(2)), equal_nan=True)
 
 
 def test_functions_of_one_float():
