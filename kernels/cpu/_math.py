@@ -57,14 +57,16 @@ def vexp(x):
 
 
 @inner
-def vexp_low(x):
-    """e**x within 1 ulp for x <= 40, in two thirds of the work of `vexp`: 2**(k + 64) is normal, 2**-64 follows.
+def _raised(rounded, r, p):
+    """e**r with the low bits of `rounded` added to its exponent: anything for NaN."""
+    return vfrombits(vbits(vfma(vfma(p, r, vsplat(1.0)), r, vsplat(1.0))) + (vbits(rounded) << 23))
 
-    What is added to the exponent's bits may turn one NaN into a number, which 0 r makes NaN again.
-    """
+
+@inner
+def vexp_low(x):
+    """e**x within 1 ulp for x <= 40, in two thirds of the work of `vexp`: 2**(k + 64) is normal, 2**-64 follows."""
     rounded, r, p = _reduced(vselect(x < -104.0, -104.0, x), _ROUND_64)
-    y = vfrombits(vbits(vfma(vfma(p, r, vsplat(1.0)), r, vsplat(1.0))) + (vbits(rounded) << 23))
-    return vfma(y, vsplat(_TO_MINUS_64), 0.0 * r)
+    return vfma(_raised(rounded, r, p), vsplat(_TO_MINUS_64), 0.0 * r)  # 0 r is for NaN
 
 
 @inner
@@ -155,4 +157,5 @@ def verf(x):
     q = vfma(q, a, vsplat(-6.3682067e-1))
     q = vfma(q, a, vsplat(-1.1278894))
     q = vfma(q, a, vsplat(-1.4421251e-4))
-    return vselect(a < 0.875, near, vcopysign(1.0 - vexp_low(q), x))
+    rounded, r, p = _reduced(q, _ROUND)
+    return vselect(a >= 0.875, vcopysign(1.0 - _raised(rounded, r, p), x), near)  # near where x is NaN
