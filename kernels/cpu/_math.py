@@ -140,22 +140,20 @@ def vlog1p(x):
 
 @inner
 def verf(x):
-    """erf within 1.5 ulp: an odd polynomial below 0.875, else 1 - e**q with a polynomial q(|x|) for log erfc."""
+    """erf within 2.5 ulp: an odd polynomial below 0.75, else 1 - e**q with a polynomial q(|x|) for log erfc."""
     a = vselect(vabs(x) > 4.0, 4.0, vabs(x))
     z = x * x
-    p = vsplat(-6.203255e-4)
-    p = vfma(p, z, vsplat(5.0321813e-3))
-    p = vfma(p, z, vsplat(-2.6791463e-2))
-    p = vfma(p, z, vsplat(1.1282455e-1))
-    p = vfma(p, z, vsplat(-3.7612551e-1))
-    p = vfma(p, z, vsplat(1.2837915e-1))
+    p = vsplat(0.0041588121)
+    p = vfma(p, z, vsplat(-0.026360232))
+    p = vfma(p, z, vsplat(0.11273735))
+    p = vfma(p, z, vsplat(-0.37611929))
+    p = vfma(p, z, vsplat(0.12837909))
     near = vfma(p, x, x)
-    q = vsplat(1.9990112e-4)
-    q = vfma(q, a, vsplat(-3.0819946e-3))
-    q = vfma(q, a, vsplat(2.2381024e-2))
-    q = vfma(q, a, vsplat(-1.0425019e-1))
-    q = vfma(q, a, vsplat(-6.3682067e-1))
-    q = vfma(q, a, vsplat(-1.1278894))
-    q = vfma(q, a, vsplat(-1.4421251e-4))
+    q = vsplat(-0.0014101936)
+    q = vfma(q, a, vsplat(0.016755827))
+    q = vfma(q, a, vsplat(-0.094498143))
+    q = vfma(q, a, vsplat(-0.64601511))
+    q = vfma(q, a, vsplat(-1.1234146))
+    q = vfma(q, a, vsplat(-0.0010235335))
     rounded, r, p = _reduced(q, _ROUND)
-    return vselect(a >= 0.875, vcopysign(1.0 - _raised(rounded, r, p), x), near)  # near where x is NaN
+    return vselect(a >= 0.75, vcopysign(1.0 - _raised(rounded, r, p), x), near)  # near where x is NaN

@@ -16,7 +16,8 @@ from ._driver import INT, PTR, job
 from ._layout import channels_last, deliver, dense, empty_like, like
 from ._memory import workspace
 from ._rows import Rows, fold
-from .simd import L, dload, dstore, fload, fstore, vload_n, vselect, vstore_n
+from ._stream import put, streams
+from .simd import L, dload, dstore, fload, fstore, vload_n, vselect, vstore_n, vstreamed
 
 _SHARED = 512
 
@@ -41,23 +42,24 @@ def _each_vector(body: Callable) -> Callable:
 @_each_vector
 def _prelu(a, i, c, n, sums):
     x = vload_n(a.x, i, n)
-    vstore_n(a.y, i, vselect(x > 0, x, vload_n(a.slopes, c, n) * x), n)
+    put(a.y, i, vselect(x > 0, x, vload_n(a.slopes, c, n) * x), n, a.past_caches)
 
 
-@job(x=PTR, y=PTR, slopes=PTR, size=INT, width=INT, height=INT)
+@job(x=PTR, y=PTR, slopes=PTR, size=INT, width=INT, height=INT, past_caches=INT)
 def _prelu_blocks(first, last, thread, a):
     for block in range(first, last):
         _prelu(a, block, 0)
+    vstreamed()
 
 
 @_each_vector
 def _prelu_backward(a, i, c, n, sums):
     x, dy = vload_n(a.x, i, n), vload_n(a.dy, i, n)
-    vstore_n(a.dx, i, vselect(x > 0, dy, vload_n(a.slopes, c, n) * dy), n)
+    put(a.dx, i, vselect(x > 0, dy, vload_n(a.slopes, c, n) * dy), n, a.past_caches)
     vstore_n(sums, c, vload_n(sums, c, n) + vselect(x > 0, 0, dy * x), n)
 
 
-@job(dy=PTR, x=PTR, dx=PTR, slopes=PTR, totals=PTR, sums=PTR, size=INT, width=INT, height=INT)
+@job(dy=PTR, x=PTR, dx=PTR, slopes=PTR, totals=PTR, sums=PTR, size=INT, width=INT, height=INT, past_caches=INT)
 def _prelu_backward_blocks(first, last, thread, a):
     """dx, and each thread's sums for the columns: over a block in float32, over blocks in float64."""
     totals, sums = a.totals + 8 * thread * a.width, a.sums + 4 * thread * a.width
@@ -69,6 +71,7 @@ def _prelu_backward_blocks(first, last, thread, a):
         _prelu_backward(a, block, sums)
         for c in range(a.width):
             dstore(totals, c, dload(totals, c) + fload(sums, c))
+    vstreamed()
 
 
 def _laid_out(x: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, Rows, np.ndarray]:
@@ -87,7 +90,7 @@ def prelu(x: np.ndarray, weight: np.ndarray, *, out: np.ndarray | None = None) -
     x, rows, slopes = _laid_out(x, weight)
     y = empty_like(x)
     _prelu_blocks(rows.blocks, threads=rows.threads, x=x, y=y, slopes=slopes, size=rows.size, width=rows.width,
-                  height=rows.height)
+                  height=rows.height, past_caches=streams(y, rows.width))
     return deliver(y, out)
 
 
@@ -101,7 +104,7 @@ def prelu_backward(
     totals = workspace("slope totals", 2 * parts * rows.width)[:2 * parts * rows.width].view(np.float64)
     sums = workspace("slope sums", parts * rows.width)
     _prelu_backward_blocks(rows.blocks, threads=parts, dy=dy, x=x, dx=dx, slopes=slopes, totals=totals, sums=sums,
-                           size=rows.size, width=rows.width, height=rows.height)
+                           size=rows.size, width=rows.width, height=rows.height, past_caches=streams(dx, rows.width))
     dweight = totals.reshape(-1, weight.size).sum(axis=0).astype(np.float32)
     dx_out, dweight_out = out or (None, None)
     return deliver(dx, dx_out), deliver(dweight, dweight_out)

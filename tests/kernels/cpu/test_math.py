@@ -10,7 +10,7 @@ from nnk.kernels.cpu import _math
 from nnk.kernels.cpu.simd import L, vload, vload_n, vstore, vstore_n
 
 STRIDE = 997  # a prime: the sample meets every exponent, and every low digit of the mantissa
-EDGES = (0.625, 0.875, 1.0, 2 / 3, 4 / 3, 0.5 * np.log(2), 88.72284, 89.0, 104.0, 103.97208, 87.33655, 9.010913, 3.92,
+EDGES = (0.625, 0.75, 1.0, 2 / 3, 4 / 3, 0.5 * np.log(2), 88.72284, 89.0, 104.0, 103.97208, 87.33655, 9.010913, 3.92,
          17.32868, 2.0**-126)
 
 
@@ -31,7 +31,7 @@ FUNCTIONS = {
     "vlog1p": (np.log1p, 1.5),
     "vtanh": (np.tanh, 1.5),
     "vsigmoid": (logistic, 3.0),
-    "verf": (erf, 1.5),
+    "verf": (erf, 2.5),
 }
 RANGES = {"vexp_low": (-np.inf, 40), "vlog1p": (0, 1)}
 
