@@ -9,22 +9,20 @@ A job is a block of rows. Sums over a block are taken in float32, sums over bloc
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
-
 from ._blocks import FULL
 from ._compile import inner
-from ._driver import address, share
-from .simd import L, vload, vprefetch, vstore, vstore_n, vstream, vstreamed
+from ._driver import share
+from .simd import L, vload, vprefetch, vstore, vstream, vstreamed
 
 PAIR, QUAD = 2 * FULL, 4 * FULL
 BLOCK_ROWS = 64  # few enough terms for a sum in float32
 STRIP = 2048  # floats: as many rows are summed side by side, but four at least
 _RUN = 16  # blocks
-_CACHE = 1 << 24  # bytes: half of a usual last-level cache
 _WIDEST = 2048  # floats in a joined row: some rows of coefficients must stay in L1
 
 
@@ -60,30 +58,15 @@ class Rows(NamedTuple):
 
 def fold(size: int, channels: int) -> Rows:
     """The rows of a matrix of `size` floats; blocks are lower where there would be too few for the threads."""
-    channels = max(channels, 1)
+    return _fold(size, max(channels, 1), share(size))
+
+
+@functools.lru_cache(512)
+def _fold(size: int, channels: int, threads: int) -> Rows:
     joined = math.lcm(channels, QUAD)
     width = joined if joined <= _WIDEST else channels
-    threads = share(size)
     height = min(BLOCK_ROWS, -(-size // (width * threads)))
     return Rows(size, channels, width, max(height, 1), threads)
-
-
-def streams(y: np.ndarray, width: int) -> bool:
-    """Whether a kernel that writes y in rows of this width had better do so past the caches.
-
-    That spares the read of each line before it is written, and leaves the caches to what is read. It takes whole
-    vectors at aligned addresses, and an array that would not stay in the cache until somebody reads it.
-    """
-    return y.nbytes >= _CACHE and width % L == 0 and y.size % L == 0 and address(y) % (4 * L) == 0
-
-
-@inner
-def put(p, i, v, n, past_caches):
-    """n lanes to p[i], past the caches where `streams` says so."""
-    if past_caches:
-        vstream(p, i, v)
-    else:
-        vstore_n(p, i, v, n)
 
 
 @inner

@@ -17,7 +17,8 @@ import numpy as np
 from ._batchnorm import SUMMING, batch_statistics, gradient, gradients, normalised, running_statistics, summing, table
 from ._driver import INT, PTR, job
 from ._layout import channels_last, contiguous, deliver, empty_like_image
-from ._rows import Rows, each_row_vector, fold, put, streams
+from ._rows import Rows, each_row_vector, fold
+from ._stream import put, streams
 from .simd import vconst_n, vload_n, vstreamed
 
 Vectors = tuple[np.ndarray, np.ndarray, np.ndarray]

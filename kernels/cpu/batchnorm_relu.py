@@ -17,7 +17,8 @@ from ._batchnorm import SUMMING, batch_statistics, gradient, gradients, normalis
 from ._driver import INT, PTR, job
 from ._layout import channels_last, contiguous, deliver, empty_like_image
 from ._memory import empty
-from ._rows import Rows, each_row_vector, fold, put, streams
+from ._rows import Rows, each_row_vector, fold
+from ._stream import put, streams
 from .simd import MASK, L, mload, mstore, vload_n, vselect
 
 Four = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]

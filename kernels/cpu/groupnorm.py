@@ -17,6 +17,7 @@ for that by the mean of x - μ.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +29,8 @@ from ._driver import FLOAT, INT, PTR, Job, job, share
 from ._layout import channels_last, deliver, empty_like_image
 from ._memory import empty, workspace
 from ._reduce import column_sums
-from ._rows import BLOCK_ROWS, PAIR, fold, put, streams
+from ._rows import BLOCK_ROWS, PAIR, fold
+from ._stream import put, streams
 from .simd import L, dload, dstore, fload, fstore, vfma, vload_n, vstore_n, vstreamed
 
 Three = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -68,7 +70,7 @@ def _cut(x: np.ndarray, y: np.ndarray, groups: int) -> _Cut:
     rows = fold(size, x.shape[1])
     height = max(min(BLOCK_ROWS, -(-size // (rows.width * parts))), 1)
     fields = {"size": size, "channels": x.shape[1], "groups": groups, "width": rows.width, "height": height,
-              "parts": parts, "past_caches": streams(y, rows)}
+              "parts": parts, "past_caches": streams(y, math.gcd(size, rows.width))}
     return _Cut(samples * parts, threads, fields)
 
 

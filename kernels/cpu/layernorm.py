@@ -29,7 +29,8 @@ from ._driver import FLOAT, INT, PTR, job, share
 from ._layout import contiguous, deliver, empty_like, like
 from ._memory import empty, workspace
 from ._reduce import column_sums
-from ._rows import BLOCK_ROWS, fold, put, streams
+from ._rows import BLOCK_ROWS
+from ._stream import put, streams
 from .simd import L, fload, fstore, lane_index, vfma, vload_n, vselect, vsplat, vstore_n, vstreamed, vsum
 
 Three = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -135,7 +136,7 @@ def layer_norm(
     if x.size:
         _layer_norm(mean.size, threads=share(x.size), x=x, y=y, weight=_in_order(weight, order, "ones", 1, m),
                     bias=_in_order(bias, order, "zeros", 0, m), mean=mean, var=var, m=m, eps=eps,
-                    past_caches=streams(y, fold(m, m)))
+                    past_caches=streams(y, m))
     else:
         mean[...] = var[...] = 0
     return deliver(y, y_out), deliver(mean, mean_out), deliver(var, var_out)
@@ -223,7 +224,7 @@ def layer_norm_backward(
     _layer_norm_backward(
         len(of_blocks), threads=threads, dy=dy, x=x, dx=dx, weight=_in_order(weight, order, "ones", 1, m),
         mean=contiguous(mean), var=contiguous(var), of_blocks=of_blocks, rows=rows, height=height, m=m, eps=eps,
-        past_caches=streams(dx, fold(m, m)))
+        past_caches=streams(dx, m))
     # The sums of all blocks, in memory's order of the axes; weights are in C order.
     in_memory = [normalized_shape[axis] for axis in order]
     dweight, dbias = (

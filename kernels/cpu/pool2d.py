@@ -20,7 +20,8 @@ from ._blocks import FULL
 from ._compile import inner
 from ._driver import INT, PTR, job, share
 from ._layout import channels_last, deliver, empty_image
-from ._rows import QUAD, load_four, prefetch_four, put_four, store_four, streams
+from ._rows import QUAD, load_four, prefetch_four, put_four, store_four
+from ._stream import streams
 from ._windows import cells, means, taps
 from .simd import (
     L,

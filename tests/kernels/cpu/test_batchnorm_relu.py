@@ -5,7 +5,7 @@ import pytest
 
 from nnk.kernels import cpu, parity
 from nnk.kernels.cases import batchnorm_relu as cases
-from nnk.kernels.cpu import _driver, _rows
+from nnk.kernels.cpu import _driver, _stream
 from nnk.kernels.reference.batchnorm import batch_norm_train
 
 SUITE = cases.batch_norm_relu
@@ -73,7 +73,7 @@ def test_past_the_caches_or_not_the_bits_are_the_same(shape, monkeypatch):
     inputs = [inputs[name] for name in ("x", "weight", "bias", "residual", "dy")]
     results = []
     for smallest in (0, 1 << 60):
-        monkeypatch.setattr(_rows, "_CACHE", smallest)
+        monkeypatch.setattr(_stream, "_CACHE", smallest)
         eval_dx, *_ = cpu.batch_norm_eval_backward(inputs[4], inputs[0], *inputs[1:3], np.abs(inputs[2]), eps=0.1)
         results.append([eval_dx, *train(*inputs)])
     streamed, stored = results

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nnk.kernels import cpu, reference
-from nnk.kernels.cpu import _rows, _windows, pool2d
+from nnk.kernels.cpu import _stream, _windows, pool2d
 from nnk.kernels.shapes import pool_output_size
 
 
@@ -85,7 +85,7 @@ def test_any_number_of_threads_gives_the_same_bits(threads, results, monkeypatch
 
 def test_past_the_caches_or_not_the_bits_are_the_same(results, monkeypatch):
     stored = results()
-    monkeypatch.setattr(_rows, "_CACHE", 0)
+    monkeypatch.setattr(_stream, "_CACHE", 0)
     assert results() == stored
 
 
