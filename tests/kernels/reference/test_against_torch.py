@@ -40,12 +40,16 @@ def gradients(y, dy, **leaves):
     return {"y": y, **{f"d{name}": x.grad for name, x in leaves.items() if x is not None}}
 
 
-def conv2d(*, x, weight, bias, dy, stride, padding, dilation, groups, **_):
+def conv2d(*, x, weight, bias, dy, stride, padding, dilation, groups, scale=None, **_):
     leaves = {"x": leaf(x), "weight": leaf(weight), "bias": leaf(bias)}
     (top, bottom), (left, right) = (p if isinstance(p, tuple) else (p, p) for p in padding)
     framed = F.pad(leaves["x"], (left, right, top, bottom))
     y = F.conv2d(framed, leaves["weight"], leaves["bias"], stride, 0, dilation, groups)
-    return gradients(y, dy, **leaves)
+    results = gradients(y, dy, **leaves)
+    if scale is not None:
+        scaled = leaves["weight"] * torch.tensor(scale)[:, None, None, None]
+        results["inferred"] = F.conv2d(framed, scaled, leaves["bias"], stride, 0, dilation, groups).relu()
+    return results
 
 
 def scale_channels(*, x, scale, dy):
