@@ -130,6 +130,14 @@ def pad2d_backward(dy, x_shape, *, padding, mode):
     return backward(dy, _blank(x_shape, dy), [left, right, top, bottom])
 
 
+def adaptive_max_pool2d(x, *, output_size):
+    return aten.adaptive_max_pool2d(x, output_size)
+
+
+def adaptive_max_pool2d_backward(dy, indices, x_shape):
+    return aten.adaptive_max_pool2d_backward(dy, _blank(x_shape, dy), indices)
+
+
 def adaptive_avg_pool2d(x, *, output_size):
     return F.adaptive_avg_pool2d(x, output_size)
 

@@ -68,6 +68,7 @@ OPS = (
     Op("pad2d", "pad2d", ("pad2d", "pad2d_backward")),
     Op("max_pool2d", "pool2d", ("max_pool2d", "max_pool2d_backward")),
     Op("avg_pool2d", "pool2d", ("avg_pool2d", "avg_pool2d_backward")),
+    Op("adaptive_max_pool2d", "pool2d", ("adaptive_max_pool2d", "adaptive_max_pool2d_backward")),
     Op("adaptive_avg_pool2d", "pool2d", ("adaptive_avg_pool2d", "adaptive_avg_pool2d_backward")),
     Op(
         "batch_norm_train",

@@ -9,7 +9,7 @@ NAMES = {
     "nnk": "manual_seed save load no_grad use_backend set_num_threads get_num_threads set_precision empty_cache",
     "nnk.nn": """
         Module Parameter ModuleList Conv2d Linear Flatten Identity Sequential Residual Concat SqueezeExcitation
-        MaxPool2d AvgPool2d AdaptiveAvgPool2d
+        MaxPool2d AvgPool2d AdaptiveAvgPool2d AdaptiveMaxPool2d
         BatchNorm1d BatchNorm2d LayerNorm InstanceNorm2d GroupNorm BatchInstanceNorm2d
         ReLU ReLU6 LeakyReLU PReLU ELU SELU GELU SiLU Swish Mish Hardswish Hardsigmoid Sigmoid Tanh Softplus Softmax
         LogSoftmax Maxout Maxout2d

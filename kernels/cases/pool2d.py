@@ -205,7 +205,47 @@ def _adaptive(name, x, output_size, *, values=normal):
             "output_size": output_size,
         }
 
-    return Case(name, make, smooth=values is normal)
+    return Case(name, make, smooth=values in (normal, _distinct))
+
+
+def _run_adaptive_max(k, *, x, dy, output_size):
+    y, indices = k.adaptive_max_pool2d(x, output_size=output_size)
+    return {"y": y, "indices": indices, "dx": k.adaptive_max_pool2d_backward(dy, indices, x.shape)}
+
+
+def _cost_adaptive_max(*, x, dy, **_):
+    numbers = dy.size if math.prod(x.shape[2:]) <= 256 else 4 * dy.size
+    return {
+        "adaptive_max_pool2d": Cost(x.nbytes + dy.nbytes + numbers, x.size),
+        "adaptive_max_pool2d_backward": Cost(x.nbytes + dy.nbytes + numbers, dy.size),
+    }
+
+
+adaptive_max_pool2d = Suite(
+    cases=(
+        _adaptive("global", (2, 8, 6, 10), (1, 1), values=_distinct),
+        _adaptive("batch_1", (1, 3, 8, 8), (2, 2), values=_distinct),
+        _adaptive("empty_batch", (0, 3, 8, 8), (1, 1), values=_distinct),
+        _adaptive("17_channels", (2, 17, 7, 7), (1, 1), values=_distinct),
+        _adaptive("64_channels", (2, 64, 9, 8), (4, 3), values=_distinct),
+        _adaptive("overlapping_cells", (2, 5, 7, 11), (3, 5), values=_distinct),
+        _adaptive("more_cells_than_pixels", (2, 5, 3, 2), (5, 7), values=_distinct),
+        _adaptive("one_pixel", (2, 5, 1, 1), (3, 3), values=_distinct),
+        _adaptive("256_pixels", (1, 3, 8, 32), (3, 3), values=_distinct),
+        _adaptive("257_pixels", (1, 67, 1, 257), (1, 3), values=_distinct),
+        _adaptive("ties", (2, 5, 9, 9), (4, 4), values=_ties),
+        _adaptive("minus_infinity", (2, 5, 9, 9), (4, 4), values=_minus_infinity),
+        _adaptive("nan", (2, 17, 9, 9), (4, 4), values=_nan),
+    ),
+    run=_run_adaptive_max,
+    terms=lambda *, dy, **_: {"dx": Terms(4, rms(dy))},
+    gradients=("x",),
+    bench=(
+        _adaptive("global, 512 of 7²", (32, 512, 7, 7), (1, 1)),
+        _adaptive("to 7², 512 of 14²", (32, 512, 14, 14), (7, 7)),
+    ),
+    cost=_cost_adaptive_max,
+)
 
 
 def _run_adaptive(k, *, x, dy, output_size):

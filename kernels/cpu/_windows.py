@@ -64,6 +64,14 @@ def cells(size: int, count: int) -> Axis:
     return _spans(size, start, stop, stop - start)
 
 
+@functools.lru_cache(maxsize=128)
+def places(size: int, count: int) -> Axis:
+    """The cells of adaptive pooling; an entry's label is the position itself."""
+    grid = cells(size, count).by_window[count + 1 :: 2]
+    window = np.repeat(np.arange(count), np.diff(cells(size, count).by_window[: count + 1]) // 2)
+    return _relate(count, size, window, grid, grid)
+
+
 def _spans(size: int, start: np.ndarray, stop: np.ndarray, label: np.ndarray) -> Axis:
     grid = np.arange(size)
     window, position = np.nonzero((start[:, None] <= grid) & (grid < stop[:, None]))

@@ -1,4 +1,4 @@
-"""Max, average and adaptive average pooling, float32, in channels-last memory.
+"""Max and average pooling, by sliding windows and adaptive, float32, in channels-last memory.
 
 The formulas are those of `kernels/reference/pool2d.py`.
 
@@ -22,7 +22,7 @@ from ._driver import INT, PTR, job, share
 from ._layout import channels_last, deliver, empty_image
 from ._rows import QUAD, load_four, prefetch_four, put_four, store_four
 from ._stream import streams
-from ._windows import cells, means, taps
+from ._windows import cells, means, places, taps
 from .simd import (
     L,
     bload_n,
@@ -273,19 +273,10 @@ def max_pool2d(
     The first maximum wins, the first NaN over everything; a window that misses the image gives -inf and index 0.
     Indices are uint8 for up to 256 taps, else int32. Reads x once where windows do not overlap, writes y and indices.
     """
-    x = channels_last(x)
-    n, c, h, w = x.shape
-    axes = list(zip((h, w), kernel_size, stride, padding, dilation))
-    height, width = (pool_output_size(*axis, ceil_mode) for axis in axes)
-    rows, columns = (taps(size, count, *window) for count, (size, *window) in zip((height, width), axes))
-    wide = kernel_size[0] * kernel_size[1] > 256
-    y, indices = empty_image(n, c, height, width), empty_image(n, c, height, width, _INT32 if wide else _UINT8)
-    _largest_rows(
-        n * height, threads=share(x.size), x=x, y=y, indices=indices, rows=rows.by_window, columns=columns.by_window,
-        channels=c, fours=0 if wide else _fours(c), x_height=h, x_width=w, height=height, width=width,
-        kernel_w=kernel_size[1], wide=wide, ahead=min(stride[0] * w * c, _AHEAD))
-    y_out, indices_out = out or (None, None)
-    return deliver(y, y_out), deliver(indices, indices_out)
+    axes = list(zip(x.shape[2:], kernel_size, stride, padding, dilation))
+    counts = [pool_output_size(*axis, ceil_mode) for axis in axes]
+    rows, columns = (taps(size, count, *window) for count, (size, *window) in zip(counts, axes))
+    return _maximum(x, rows, columns, *counts, kernel_size, stride[0], out)
 
 
 def max_pool2d_backward(
@@ -303,17 +294,9 @@ def max_pool2d_backward(
 
     A pixel gathers from the windows that hold it. Reads dy and indices once where windows do not overlap, writes dx.
     """
-    dy, indices = channels_last(dy), channels_last(indices)
-    n, c, h, w = x_shape
-    height, width = dy.shape[2:]
     rows, columns = (
-        taps(*axis) for axis in zip((h, w), (height, width), kernel_size, stride, padding, dilation))
-    wide, dx = indices.dtype == _INT32, empty_image(n, c, h, w)
-    _winnings_rows(
-        n * h, threads=share(dx.size), dy=dy, indices=indices, dx=dx, rows=rows.by_position,
-        columns=columns.by_position, channels=c, fours=0 if wide else _fours(c), y_height=height, y_width=width,
-        height=h, width=w, kernel_w=kernel_size[1], wide=wide, streams=streams(dx, c))
-    return deliver(dx, out)
+        taps(*axis) for axis in zip(x_shape[2:], dy.shape[2:], kernel_size, stride, padding, dilation))
+    return _maximum_backward(dy, indices, x_shape, rows, columns, kernel_size[1], out)
 
 
 def avg_pool2d(
@@ -370,6 +353,54 @@ def adaptive_avg_pool2d_backward(
     Reads dy once where cells do not overlap, writes dx.
     """
     return _average_backward(dy, x_shape, *map(cells, x_shape[2:], dy.shape[2:]), out)
+
+
+def adaptive_max_pool2d(
+    x: np.ndarray, *, output_size: Pair, out: tuple[np.ndarray, np.ndarray] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The largest value in each cell and its position h * W + w: x (N, C, H, W) to y, indices (N, C, P, Q).
+
+    Indices are uint8 for images of up to 256 pixels, else int32. Reads x once where cells do not overlap, writes y and
+    indices.
+    """
+    image = x.shape[2:]
+    return _maximum(x, *map(places, image, output_size), *output_size, image, image[0] // max(output_size[0], 1), out)
+
+
+def adaptive_max_pool2d_backward(
+    dy: np.ndarray, indices: np.ndarray, x_shape: tuple[int, int, int, int], *, out: np.ndarray | None = None
+) -> np.ndarray:
+    """Each cell's gradient goes to its winner: dy, indices (N, C, P, Q) to dx of x_shape (N, C, H, W).
+
+    Reads dy and indices once where cells do not overlap, writes dx.
+    """
+    return _maximum_backward(dy, indices, x_shape, *map(places, x_shape[2:], dy.shape[2:]), x_shape[3], out)
+
+
+def _maximum(x, rows, columns, height, width, numbers, step, out):
+    """Maxima and where they were, one of numbers[0] * numbers[1]; windows begin `step` rows below each other."""
+    x = channels_last(x)
+    n, c, h, w = x.shape
+    wide = numbers[0] * numbers[1] > 256
+    y, indices = empty_image(n, c, height, width), empty_image(n, c, height, width, _INT32 if wide else _UINT8)
+    _largest_rows(
+        n * height, threads=share(x.size), x=x, y=y, indices=indices, rows=rows.by_window, columns=columns.by_window,
+        channels=c, fours=0 if wide else _fours(c), x_height=h, x_width=w, height=height, width=width,
+        kernel_w=numbers[1], wide=wide, ahead=min(step * w * c, _AHEAD))
+    y_out, indices_out = out or (None, None)
+    return deliver(y, y_out), deliver(indices, indices_out)
+
+
+def _maximum_backward(dy, indices, x_shape, rows, columns, kernel_w, out):
+    dy, indices = channels_last(dy), channels_last(indices)
+    n, c, h, w = x_shape
+    height, width = dy.shape[2:]
+    wide, dx = indices.dtype == _INT32, empty_image(n, c, h, w)
+    _winnings_rows(
+        n * h, threads=share(dx.size), dy=dy, indices=indices, dx=dx, rows=rows.by_position,
+        columns=columns.by_position, channels=c, fours=0 if wide else _fours(c), y_height=height, y_width=width,
+        height=h, width=w, kernel_w=kernel_w, wide=wide, streams=streams(dx, c))
+    return deliver(dx, out)
 
 
 def _mean_axes(x_shape, counts, kernel_size, stride, padding, include_pad, divisor):

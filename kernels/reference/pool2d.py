@@ -1,10 +1,12 @@
-"""Max pooling, average pooling and adaptive average pooling over images (N, C, H, W), and their gradients.
+"""Max and average pooling over images (N, C, H, W), by sliding windows and adaptive, and their gradients.
 
 Window positions are those of `shapes.pool_output_size`. Padding never wins a maximum and adds zeros to an
-average. Source: torch.nn.MaxPool2d, AvgPool2d, AdaptiveAvgPool2d (conventions).
+average. Source: torch.nn.MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, AdaptiveMaxPool2d (conventions).
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -41,7 +43,7 @@ def max_pool2d(
     inside = frame(np.ones((1, 1, *x.shape[2:]), bool), padding, size, False)
 
     y = np.full((*x.shape[:2], *count), -np.inf, x.dtype)
-    indices = np.zeros(y.shape, _index_dtype(kernel_size))
+    indices = np.zeros(y.shape, _index_dtype(math.prod(kernel_size)))
     found = np.zeros((1, 1, *count), bool)
     steps = (count, kernel_size, stride, dilation)
     for ((r, s), value), (_, valid) in zip(taps(framed, *steps), taps(inside, *steps)):
@@ -75,9 +77,9 @@ def max_pool2d_backward(
     return deliver(interior(framed, padding, x_shape), out, dy.dtype)
 
 
-def _index_dtype(kernel_size: Pair) -> np.dtype:
-    """The smallest of uint8 and int32 that can number the taps of a window."""
-    return np.dtype(np.uint8 if kernel_size[0] * kernel_size[1] <= 256 else np.int32)
+def _index_dtype(count: int) -> np.dtype:
+    """The smaller of uint8 and int32 that can number so many pixels."""
+    return np.dtype(np.uint8 if count <= 256 else np.int32)
 
 
 def avg_pool2d(
@@ -178,6 +180,42 @@ def adaptive_avg_pool2d_backward(
             cell = dx[:, :, rows, columns]
             cell += dy[:, :, p, q, None, None] / (cell.shape[2] * cell.shape[3])
     return deliver(dx, out, dy.dtype)
+
+
+def adaptive_max_pool2d(
+    x: np.ndarray, *, output_size: Pair, out: tuple[np.ndarray, np.ndarray] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The largest value in each cell of a grid of P × Q and where it was: x (N, C, H, W) → y, indices (N, C, P, Q).
+
+    Cells are those of `adaptive_avg_pool2d`. `indices` holds h·W + w of the winner, as uint8 if the image has at most
+    256 pixels, else int32. The first maximum wins, and the first NaN wins over everything.
+    """
+    y_out, indices_out = out or (None, None)
+    numbers = np.arange(math.prod(x.shape[2:])).reshape(x.shape[2:])
+    y = np.empty((*x.shape[:2], *output_size), x.dtype)
+    indices = np.empty(y.shape, _index_dtype(numbers.size))
+    for p, rows in enumerate(_cells(x.shape[2], output_size[0])):
+        for q, columns in enumerate(_cells(x.shape[3], output_size[1])):
+            where = numbers[rows, columns].ravel()
+            cell = x[:, :, rows, columns].reshape(*x.shape[:2], where.size)
+            winner = cell.argmax(axis=2, keepdims=True)
+            indices[:, :, p, q] = where[winner[..., 0]]
+            y[:, :, p, q] = np.take_along_axis(cell, winner, axis=2)[..., 0]
+    return deliver(y, y_out, x.dtype), deliver(indices, indices_out, indices.dtype)
+
+
+def adaptive_max_pool2d_backward(
+    dy: np.ndarray, indices: np.ndarray, x_shape: tuple[int, int, int, int], *, out: np.ndarray | None = None
+) -> np.ndarray:
+    """Each cell's gradient goes to its winner: dy, indices (N, C, P, Q) → dx of x_shape.
+
+    A pixel that won several cells gets their sum.
+    """
+    n, c, h, w = x_shape
+    dx = np.zeros((n, c, h * w), dy.dtype)
+    image, channel = np.ogrid[:n, :c, :1, :1][:2]
+    np.add.at(dx, (image, channel, indices), dy)
+    return deliver(dx.reshape(x_shape), out, dy.dtype)
 
 
 def _cells(size: int, parts: int) -> list[slice]:

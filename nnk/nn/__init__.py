@@ -47,7 +47,7 @@ from nnk.nn.noise import GaussianNoise
 from nnk.nn.normalization import GroupNorm, LayerNorm
 from nnk.nn.parameter import Parameter
 from nnk.nn.pending import watch
-from nnk.nn.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from nnk.nn.pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
 from nnk.nn.prelu import PReLU, Swish
 from nnk.nn.softmax import LogSoftmax, Softmax
 from nnk.nn.squeezeexcitation import SqueezeExcitation
@@ -57,6 +57,7 @@ __all__ = [
     "GELU",
     "SELU",
     "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool2d",
     "AvgPool2d",
     "BCELoss",
     "BCEWithLogitsLoss",

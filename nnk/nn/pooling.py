@@ -19,7 +19,7 @@ from nnk.nn import arguments
 from nnk.nn.arguments import Pair, spread
 from nnk.nn.module import Module
 
-__all__ = ["AdaptiveAvgPool2d", "AvgPool2d", "MaxPool2d"]
+__all__ = ["AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "AvgPool2d", "MaxPool2d"]
 
 
 def _images(x: Any, name: str) -> tuple[Any, bool]:
@@ -178,12 +178,8 @@ class AvgPool2d(_Windowed):
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
-class AdaptiveAvgPool2d(Module):
-    """The mean of each cell of an even grid of `output_size` cells, whatever the size of the image.
-
-    Cell p of P spans the rows floor(p*H/P) to ceil((p+1)*H/P), columns likewise. `output_size` is an int or (height,
-    width); None in it keeps the size of the image there.
-    """
+class _Adaptive(Module):
+    """What both kinds of adaptive pooling have in common: the grid of cells."""
 
     def __init__(self, output_size: int | tuple[int | None, ...] | None):
         self.output_size = output_size
@@ -194,6 +190,48 @@ class AdaptiveAvgPool2d(Module):
         if not isinstance(cells, (tuple, list)):
             cells = (cells, cells)
         return tuple(own if asked is None else asked for own, asked in zip(image * len(cells), cells))
+
+    def extra_repr(self) -> str:
+        """Return the arguments that `repr` shows."""
+        return f"output_size={self.output_size}"
+
+
+class AdaptiveMaxPool2d(_Adaptive):
+    """The maximum of each cell of an even grid of `output_size` cells; the gradient goes to its first maximum.
+
+    Cells are those of AdaptiveAvgPool2d. A NaN in the cell is the maximum. With `return_indices` the output is
+    (y, indices), indices (int64) counting along the rows of the channel.
+    """
+
+    def __init__(self, output_size: int | tuple[int | None, ...] | None, return_indices: bool = False):
+        super().__init__(output_size)
+        self.return_indices = return_indices
+
+    def forward(self, x: Any) -> Any:
+        """Return the maxima, with `return_indices` also where they were."""
+        x, single = _images(x, "AdaptiveMaxPool2d")
+        y, indices = backend.of(x).adaptive_max_pool2d(x, output_size=spread(self._grid(x.shape[2:])))
+        self.save(indices, x.shape, single)
+        if not self.return_indices:
+            return y[0] if single else y
+        flat = indices.astype(np.int64)
+        return (y[0], flat[0]) if single else (y, flat)
+
+    def backward(self, dy: Any, input_grad: bool = True) -> Any:
+        """Return dy at the place of each cell's maximum, summed where cells share it, 0 elsewhere."""
+        if not input_grad:
+            return None
+        indices, shape, single = self.saved()
+        dx = backend.of(dy).adaptive_max_pool2d_backward(dy[None] if single else dy, indices, shape)
+        return dx[0] if single else dx
+
+
+class AdaptiveAvgPool2d(_Adaptive):
+    """The mean of each cell of an even grid of `output_size` cells, whatever the size of the image.
+
+    Cell p of P spans the rows floor(p*H/P) to ceil((p+1)*H/P), columns likewise. `output_size` is an int or (height,
+    width); None in it keeps the size of the image there.
+    """
 
     def forward(self, x: Any) -> Any:
         """Return the means."""
@@ -209,7 +247,3 @@ class AdaptiveAvgPool2d(Module):
         shape, single = self.saved()
         dx = backend.of(dy).adaptive_avg_pool2d_backward(dy[None] if single else dy, shape)
         return dx[0] if single else dx
-
-    def extra_repr(self) -> str:
-        """Return the arguments that `repr` shows."""
-        return f"output_size={self.output_size}"

@@ -50,7 +50,21 @@ def test_adaptive_as_in_torch(same_as_torch, rng, size, shape):
     same_as_torch("AdaptiveAvgPool2d", (size,), {}, rng.standard_normal(shape))
 
 
-@pytest.mark.parametrize("pool", [nn.MaxPool2d(3, 2, 1), nn.AvgPool2d(3, 2, 1), nn.AdaptiveAvgPool2d((2, 3))], ids=repr)
+@pytest.mark.parametrize("return_indices", [False, True])
+@pytest.mark.parametrize(
+    ("size", "shape"), [*ADAPTIVE, ((None, None), (2, 3, 4, 5)), (3, (0, 3, 4, 5)), (5, (2, 17, 18))]
+)
+def test_adaptive_max_as_in_torch(same_as_torch, rng, size, shape, return_indices):
+    options = {"return_indices": return_indices}
+    same_as_torch("AdaptiveMaxPool2d", (size,), options, rng.standard_normal(shape))
+    same_as_torch("AdaptiveMaxPool2d", (size,), options, rng.integers(0, 3, shape).astype(float))
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [nn.MaxPool2d(3, 2, 1), nn.AvgPool2d(3, 2, 1), nn.AdaptiveAvgPool2d((2, 3)), nn.AdaptiveMaxPool2d((2, 3))],
+    ids=repr,
+)
 def test_gradcheck(pool, rng):
     assert nnk.testing.gradcheck(pool, rng.standard_normal((2, 3, 7, 8)))
 
@@ -74,6 +88,7 @@ def test_nan_wins(reference):
         (lambda: nn.AvgPool2d(2, divisor_override=0), "divisor_override is 0"),
         (lambda: nn.AdaptiveAvgPool2d(-1), "output_size is -1"),
         (lambda: nn.AdaptiveAvgPool2d((1, 2, 3)), "output_size"),
+        (lambda: nn.AdaptiveMaxPool2d(-1), "output_size is -1"),
     ],
 )
 def test_bad_arguments(make, message):
@@ -81,7 +96,9 @@ def test_bad_arguments(make, message):
         make()
 
 
-@pytest.mark.parametrize("pool", [nn.MaxPool2d(2), nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(2)], ids=repr)
+@pytest.mark.parametrize(
+    "pool", [nn.MaxPool2d(2), nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(2), nn.AdaptiveMaxPool2d(2)], ids=repr
+)
 @pytest.mark.parametrize("shape", [(4, 4), (1, 1, 1, 4, 4), (1, 0, 4, 4), (1, 1, 0, 4)])
 def test_what_is_no_image(reference, pool, shape):
     with pytest.raises(ValueError, match=r"the input has shape .*, expected \(N, C, H, W\) or \(C, H, W\)"):

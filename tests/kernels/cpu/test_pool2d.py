@@ -42,10 +42,11 @@ def test_sliding_windows_are_tabulated_both_ways(axis, ceil_mode):
 @pytest.mark.parametrize(("size", "count"), [(6, 1), (6, 3), (7, 3), (11, 5), (3, 5), (1, 4), (5, 5)])
 def test_adaptive_cells_are_tabulated_both_ways(size, count):
     spans = [range(p * size // count, -(-(p + 1) * size // count)) for p in range(count)]
-    want = [[[at, len(span)] for at in span] for span in spans]
-    tables = _windows.cells(size, count)
-    assert listed(tables.by_window, count) == want
-    assert listed(tables.by_position, size) == transposed(want, size)
+    lengths = [[[at, len(span)] for at in span] for span in spans]
+    places = [[[at, at] for at in span] for span in spans]
+    for tables, want in ((_windows.cells(size, count), lengths), (_windows.places(size, count), places)):
+        assert listed(tables.by_window, count) == want
+        assert listed(tables.by_position, size) == transposed(want, size)
 
 
 @pytest.mark.parametrize(("options", "lengths"), [

@@ -17,6 +17,7 @@ MISSING = {
 }
 OTHERWISE = {
     ("max_pool2d", "nan"): {"y"},  # PyTorch sends the gradient to the last NaN of a window
+    ("adaptive_max_pool2d", "nan"): {"y"},  # the same
     ("group_norm", "empty_image"): {"y", "dx"},  # PyTorch's sums over no positions are NaN, not 0
     ("batch_norm_relu", "constant"): {"y"},  # PyTorch's mean of equal values is not quite theirs
     # PyTorch's gradient at NaN depends on the element's place in memory.
@@ -71,6 +72,12 @@ def max_pool2d(*, x, dy, **window):
 def avg_pool2d(*, x, dy, **window):
     x = leaf(x)
     return gradients(F.avg_pool2d(x, **window), dy, x=x)
+
+
+def adaptive_max_pool2d(*, x, dy, output_size):
+    x = leaf(x)
+    y, indices = F.adaptive_max_pool2d(x, output_size, return_indices=True)
+    return {**gradients(y, dy, x=x), "indices": indices}
 
 
 def adaptive_avg_pool2d(*, x, dy, output_size):
