@@ -132,6 +132,32 @@ def test_concat(rng):
     assert block.backward(np.ones_like(y), input_grad=False) is None
 
 
+def test_dense_block(rng):
+    def layer(channels):
+        return nn.Sequential(nn.GroupNorm(1, channels), nn.Tanh(), nn.Conv2d(channels, 2, 3, padding=1))
+
+    block = nn.Sequential(*(nn.Concat(nn.Identity(), layer(channels)) for channels in (3, 5, 7))).double()
+    x = rng.standard_normal((2, 3, 4, 5))
+    y = block(x)
+    assert y.shape == (2, 9, 4, 5)
+    np.testing.assert_array_equal(y[:, :3], x)
+    assert nnk.testing.gradcheck(block, x)
+
+
+def test_inception_block(rng):
+    block = nn.Concat(
+        nn.Conv2d(3, 2, 1),
+        nn.Sequential(nn.Conv2d(3, 2, 1), nn.Tanh(), nn.Conv2d(2, 3, 3, padding=1)),
+        nn.Sequential(nn.Conv2d(3, 1, 1), nn.Tanh(), nn.Conv2d(1, 2, 5, padding=2)),
+        nn.Sequential(nn.MaxPool2d(3, 1, 1), nn.Conv2d(3, 1, 1)),
+    ).double()
+    x = rng.standard_normal((2, 3, 5, 4))
+    y = block(x)
+    assert y.shape == (2, 8, 5, 4)
+    np.testing.assert_array_equal(y[:, 2:5], getattr(block, "1")(x))
+    assert nnk.testing.gradcheck(block, x)
+
+
 def test_concat_of_nothing_or_different_sizes():
     with pytest.raises(ValueError, match="no branches"):
         nn.Concat()
