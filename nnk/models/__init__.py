@@ -6,9 +6,22 @@ output is logits (N, num_classes); `create` finds it by name.
 
 from .digits_cnn import digits_cnn
 from .lenet import lenet
+from .maxout_cnn import maxout_cnn
 from .mobilenet import mobilenet
 from .registry import create, names
 from .resnet import resnet18, resnet20
+from .selu_cnn import selu_cnn
 from .vgg import vgg8
 
-__all__ = ["create", "digits_cnn", "lenet", "mobilenet", "names", "resnet18", "resnet20", "vgg8"]
+__all__ = [
+    "create",
+    "digits_cnn",
+    "lenet",
+    "maxout_cnn",
+    "mobilenet",
+    "names",
+    "resnet18",
+    "resnet20",
+    "selu_cnn",
+    "vgg8",
+]

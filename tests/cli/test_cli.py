@@ -138,7 +138,7 @@ def test_resume_takes_the_runs_own_options(toy_data, capsys, tmp_path):
         (["--lr", "0"], "argument --lr: expected a number above 0, got '0'"),
         (["--lr", "nan"], "argument --lr: expected a number above 0, got 'nan'"),
         (["--seed", "-1"], "argument --seed: expected a whole number from 0 to 2**64 - 1, got '-1'"),
-        (["--model", "resnet"], "unknown model 'resnet', known are: digits_cnn, lenet, mobilenet, resnet18, resnet20"),
+        (["--model", "resnet"], "unknown model 'resnet', known are: digits_cnn, lenet, maxout_cnn, mobilenet"),
         (["--data", "mnits"], "unknown data 'mnits', known are: cifar10, cifar100, digits, fashion_mnist, mnist"),
         (["--augment", "crop,flop"], "unknown augmentation 'flop', known are: affine, blur, color, crop, cutmix"),
         (["--optimizer", "adma"], "unknown optimizer 'adma', known are: adadelta, adagrad, adam, adamw, rmsprop, sgd"),
@@ -271,7 +271,7 @@ def test_help(capsys):
     out = capsys.readouterr().out
     for option in ("data", "model", "epochs", "batch-size", "lr", "optimizer", "seed", "threads", "out", "resume"):
         assert f"--{option}" in out
-    assert "digits_cnn, lenet, mobilenet, resnet18, resnet20, vgg8" in " ".join(out.split())
+    assert "digits_cnn, lenet, maxout_cnn, mobilenet, resnet18, resnet20, selu_cnn, vgg8" in " ".join(out.split())
 
 
 def test_no_command_shows_the_help(capsys):

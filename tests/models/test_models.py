@@ -47,7 +47,7 @@ def test_resnet18_and_mobilenet_have_their_papers_sizes():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    known = "digits_cnn, lenet, mobilenet, resnet18, resnet20, vgg8"
+    known = "digits_cnn, lenet, maxout_cnn, mobilenet, resnet18, resnet20, selu_cnn, vgg8"
     with pytest.raises(ValueError, match=f"unknown model 'resnet', known are: {known}"):
         models.create("resnet", (1, 8, 8), 10)
 

@@ -3,7 +3,7 @@
 import pytest
 
 import nnk
-from nnk import nn, optim
+from nnk import models, nn, optim
 from nnk.train import Trainer
 
 pytest.importorskip("sklearn")
@@ -21,6 +21,17 @@ def convolutions(norm):
     )  # fmt: skip
 
 
+def accuracy(model, batch_size, epochs, lr=2e-3):
+    """The share of the test images that the model knows after so many epochs."""
+    train, test = nnk.data.digits()
+    steps = epochs * -(-len(train) // batch_size)
+    optimizer = optim.Adam(model.parameters(), lr=lr)
+    schedule = optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
+    trainer = Trainer(model, optimizer=optimizer, scheduler=schedule, batch_size=batch_size, seed=0)
+    trainer.fit(train, epochs=epochs)
+    return trainer.evaluate(test)["accuracy"]
+
+
 @pytest.mark.parametrize(
     ("norm", "batch_size", "epochs"),
     [
@@ -30,16 +41,20 @@ def convolutions(norm):
 )
 def test_learns_the_digits(norm, batch_size, epochs):
     nnk.manual_seed(0)
-    train, test = nnk.data.digits()
     model = convolutions(norm)
-    steps = epochs * -(-len(train) // batch_size)
-    optimizer = optim.Adam(model.parameters(), lr=2e-3)
-    schedule = optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
-    trainer = Trainer(model, optimizer=optimizer, scheduler=schedule, batch_size=batch_size, seed=0)
-    trainer.fit(train, epochs=epochs)
-    assert trainer.evaluate(test)["accuracy"] >= 0.97
+    assert accuracy(model, batch_size, epochs) >= 0.97
     for module in model.modules():
         if isinstance(module, nn.BatchInstanceNorm2d):
             gate = module.gate.data
             assert 0 <= gate.min() < 1
             assert gate.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "lr"), [("lenet", 30, 8e-3), ("maxout_cnn", 15, 2e-3), ("selu_cnn", 15, 2e-3)]
+)
+def test_a_network_without_norms_learns_the_digits(name, epochs, lr):
+    nnk.manual_seed(0)
+    model = models.create(name, (1, 8, 8), 10)
+    assert not any(isinstance(module, (nn.BatchNorm2d, nn.GroupNorm)) for module in model.modules())
+    assert accuracy(model, batch_size=32, epochs=epochs, lr=lr) >= 0.97
