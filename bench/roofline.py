@@ -15,10 +15,11 @@ from numba import types
 
 from nnk.kernels.cpu._blocks import blocks, pointwise
 from nnk.kernels.cpu._driver import INT, PTR, job
+from nnk.kernels.cpu._ir import L, at, fma, i64, load, store
 from nnk.kernels.cpu._memory import empty
 from nnk.kernels.cpu._stream import streams
 from nnk.kernels.cpu._tile import for_range
-from nnk.kernels.cpu.simd import L, at, emits, fma, i64, load, store, vload_n
+from nnk.kernels.cpu.simd import emits, vload_n
 
 COPIED = 1 << 25  # floats: 128 MB, more than caches hold
 CHAINS = 24 if L == 16 else 12  # independent sums that fit the registers and hide the latency of an FMA

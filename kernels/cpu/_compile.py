@@ -23,7 +23,7 @@ from numba.core.typing.templates import AttributeTemplate, infer_getattr
 from numba.extending import intrinsic, lower_getattr_generic, models, register_model
 
 from . import _cache
-from .simd import F32, I8, I32, I64, at, i64
+from ._ir import F32, I8, I32, I64, at, i64
 
 PTR, INT, FLOAT = "q", "q", "f4x"  # struct codes: every argument takes eight bytes
 listeners: list[Callable[[str], None]] = []  # called with a function's name when it is compiled, not loaded from disk

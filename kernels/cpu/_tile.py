@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .simd import (
+from ._ir import (
     F32,
     I32,
     I64,

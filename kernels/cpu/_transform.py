@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .simd import I64, at, constant, fma, i64, load, raised, store
+from ._ir import I64, at, constant, fma, i64, load, raised, store
 
 BT, AT, G, GT, A = range(5)
 

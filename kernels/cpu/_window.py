@@ -16,8 +16,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from ._ir import F32, L, V, at, fma, i64, load, prefetch, store
 from ._tile import _literals, _whole_or_part, for_range
-from .simd import F32, L, V, at, fma, i64, load, prefetch, store
 
 SIZE = 3  # rows and columns of the filter
 

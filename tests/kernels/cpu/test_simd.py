@@ -8,6 +8,7 @@ import pytest
 from numba import config, njit, types
 from numba.core.errors import TypingError
 
+from nnk.kernels.cpu._ir import lanes_of
 from nnk.kernels.cpu.simd import (
     MASK,
     L,
@@ -22,7 +23,6 @@ from nnk.kernels.cpu.simd import (
     isplat,
     istore_n,
     lane_index,
-    lanes_of,
     lload,
     lstore,
     mload,
