@@ -15,7 +15,7 @@ def test_a_network_trains_the_same_in_both_precisions():
     highest, high = (np.array(runs[f"{name}, 1 thread"][:-1]) for name in ("highest", "high"))
     assert high[-5:].mean() < high[:5].mean() - 0.2
     assert (high != highest).any()
-    np.testing.assert_allclose(high[:4], highest[:4], atol=1e-4)
+    np.testing.assert_allclose(high[:3], highest[:3], atol=5e-5)  # each step multiplies the difference
     assert np.sqrt(np.mean((high - highest) ** 2)) < 0.02
 
 

@@ -1,5 +1,4 @@
 import copy
-import inspect
 import pickle
 
 import numpy as np
@@ -304,22 +303,6 @@ def test_repr_is_torchs():
         )
 
     assert repr(build(nn)) == repr(build(torch.nn))
-
-
-@pytest.mark.parametrize("name", [name for name in nn.__all__ if isinstance(getattr(nn, name), type)])
-def test_arguments_are_torchs(name):
-    theirs = getattr(pytest.importorskip("torch").nn, name, None)
-    if theirs is None or name in ("Module", "Parameter", "Sequential"):
-        pytest.skip("nnk's own, or without arguments to compare")
-    ours, theirs = (
-        [
-            (p.name, p.default, p.kind)
-            for p in inspect.signature(kind.__init__).parameters.values()
-            if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)  # torch.nn.Module's own
-        ]
-        for kind in (getattr(nn, name), theirs)
-    )
-    assert ours == theirs
 
 
 def test_arguments_that_a_module_does_not_take():
