@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from ._driver import INT, PTR, get_num_threads, job, share
+from ._driver import FLOAT, INT, PTR, get_num_threads, job, share
 from ._geometry import Geometry, forward_geometry, gradient_classes, tap_ranges, zeros
 from ._layout import contiguous, empty_image
 from ._memory import workspace
@@ -42,7 +42,7 @@ def _inside(first, step, count, size):
 @job(x=PTR, k=INT, h=INT, w=INT, weight=PTR, taps=INT, bias=PTR, y=PTR, y_image=INT, y_row=INT, y_pixel=INT,
      y_start=INT, grid_h=INT, grid_w=INT, step_h=INT, step_w=INT, rows=INT, columns=INT, first_row=INT,
      first_column=INT, next_row=INT, next_column=INT, w_start=INT, w_row=INT, w_column=INT, inner_begin=INT,
-     inner_end=INT)
+     inner_end=INT, floor=FLOAT)
 def _convolve(first, last, thread, a):
     """A job is a row of the output grid; columns inner_begin..inner_end of it have all their taps inside x."""
     for j in range(first, last):
@@ -76,13 +76,13 @@ def _convolve(first, last, thread, a):
                 bias = a.bias + 4 * c
                 if pixels == 8:
                     lane_tile(8, r1 - r0, s1 - s0, x + 4 * c, x_row, x_column, x_pixel, wc, a.w_row, a.w_column, bias,
-                              y + 4 * c, a.y_pixel, a.k - c)
+                              y + 4 * c, a.y_pixel, a.k - c, a.floor)
                 elif pixels == 4:
                     lane_tile(4, r1 - r0, s1 - s0, x + 4 * c, x_row, x_column, x_pixel, wc, a.w_row, a.w_column, bias,
-                              y + 4 * c, a.y_pixel, a.k - c)
+                              y + 4 * c, a.y_pixel, a.k - c, a.floor)
                 else:
                     lane_tile(1, r1 - r0, s1 - s0, x + 4 * c, x_row, x_column, x_pixel, wc, a.w_row, a.w_column, bias,
-                              y + 4 * c, a.y_pixel, a.k - c)
+                              y + 4 * c, a.y_pixel, a.k - c, a.floor)
             q += pixels
 
 
@@ -125,7 +125,7 @@ def _weight_sums(first, last, thread, a):
 
 
 @job(x=PTR, k=INT, h=INT, w=INT, weight=PTR, bias=PTR, y=PTR, oh=INT, ow=INT, stride=INT, top=INT, left=INT,
-     zeros=PTR, band=INT)
+     zeros=PTR, band=INT, floor=FLOAT)
 def _slide(first, last, thread, a):
     """A job is a band of rows of y; a band has an even number of rows, but for an image's last."""
     bands = (a.oh + a.band - 1) // a.band
@@ -140,14 +140,14 @@ def _slide(first, last, thread, a):
             y_last, row_last = y + 4 * (rows - 1) * a.ow * a.k, row + (rows - 1) * a.stride
             if a.stride == 1:
                 window_tile(1, 2, x + 4 * c, row, a.left, a.h, a.w, a.k, a.zeros, weight, bias, y + 4 * c, rows // 2,
-                            a.ow, a.k - c)
+                            a.ow, a.k - c, a.floor)
                 window_tile(1, 1, x + 4 * c, row_last, a.left, a.h, a.w, a.k, a.zeros, weight, bias, y_last + 4 * c,
-                            rows % 2, a.ow, a.k - c)
+                            rows % 2, a.ow, a.k - c, a.floor)
             else:
                 window_tile(2, 2, x + 4 * c, row, a.left, a.h, a.w, a.k, a.zeros, weight, bias, y + 4 * c, rows // 2,
-                            a.ow, a.k - c)
+                            a.ow, a.k - c, a.floor)
                 window_tile(2, 1, x + 4 * c, row_last, a.left, a.h, a.w, a.k, a.zeros, weight, bias, y_last + 4 * c,
-                            rows % 2, a.ow, a.k - c)
+                            rows % 2, a.ow, a.k - c, a.floor)
 
 
 @job(dy=PTR, oh=INT, ow=INT, k=INT, weight=PTR, dx=PTR, h=INT, w=INT, top=INT, left=INT, zeros=PTR, spare=PTR, band=INT)
@@ -236,13 +236,13 @@ def _slides(kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[in
 
 
 def _run_window(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray, stride: int,
-                before: tuple[int, int]) -> None:
+                before: tuple[int, int], floor: float = -np.inf) -> None:
     n, k, h, w = x.shape
     _, _, oh, ow = y.shape
     packed, start = _packed(weight, bias)
     band = max(2, min(-(-oh // 2), _BAND // (stride * w * k)) * 2)
     _slide(n * -(-oh // band), threads=share(y.size * 9), x=x, k=k, h=h, w=w, weight=packed, bias=start, y=y, oh=oh,
-           ow=ow, stride=stride, top=before[0], left=before[1], zeros=zeros(L), band=band)
+           ow=ow, stride=stride, top=before[0], left=before[1], zeros=zeros(L), band=band, floor=floor)
 
 
 def _run_spread(dy: np.ndarray, weight: np.ndarray, dx: np.ndarray, before: tuple[int, int]) -> None:
@@ -256,7 +256,8 @@ def _run_spread(dy: np.ndarray, weight: np.ndarray, dx: np.ndarray, before: tupl
             band=band)
 
 
-def _run(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray, geometry: Geometry) -> None:
+def _run(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray, geometry: Geometry,
+         floor: float = -np.inf) -> None:
     """One grid of y from x of as many channels."""
     n, k, h, w = x.shape
     taps = weight[0].size
@@ -273,17 +274,17 @@ def _run(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarr
               next_column=_even(columns), w_start=used[0] * L,
               w_row=(used[len(columns)] - used[0]) * L if len(rows) > 1 else 0,
               w_column=(used[1] - used[0]) * L if len(columns) > 1 else 0, inner_begin=inner_begin,
-              inner_end=inner_end)
+              inner_end=inner_end, floor=floor)
 
 
-def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray, *, stride: tuple[int, int],
-            before: tuple[int, int], dilation: tuple[int, int]) -> None:
-    """y = depthwise conv2d(x, weight) + bias for channels-last x, y."""
+def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray, *, floor: float,
+            stride: tuple[int, int], before: tuple[int, int], dilation: tuple[int, int]) -> None:
+    """y = max(depthwise conv2d(x, weight) + bias, floor) for channels-last x, y."""
     x, kernel = _repeated(x, y.shape[1] // x.shape[1]), weight.shape[2:]
     if _slides(kernel, stride, dilation):
-        _run_window(x, weight, bias, y, stride[0], before)
+        _run_window(x, weight, bias, y, stride[0], before, floor)
     else:
-        _run(x, weight, bias, y, forward_geometry(y.shape, kernel, stride, before, dilation))
+        _run(x, weight, bias, y, forward_geometry(y.shape, kernel, stride, before, dilation), floor)
 
 
 def backward(dy: np.ndarray, weight: np.ndarray, dx: np.ndarray, *, stride: tuple[int, int], before: tuple[int, int],

@@ -164,17 +164,18 @@ def outer_tile(typing_context, mr, nv, blocks, rows, columns, x, x_block, x_row,
 
 @intrinsic(prefer_literal=True)
 def lane_tile(typing_context, mr, rows, columns, x, x_row, x_column, x_pixel, w, w_row, w_column, bias, y, y_pixel,
-              lanes):
+              lanes, floor):
     """y[m][:] = bias[:] + sum over r < rows, s < columns of x[m, r, s][:] * w[r, s][:] for m < MR: lanes are channels.
 
-    Steps are in floats. Of x and y the first `lanes` floats of every vector are touched.
+    What is below `floor` is raised to it. Steps are in floats. Of x and y the first `lanes` floats of every vector are
+    touched.
     """
     if not _literals(mr):
         return None
     MR = mr.literal_value
 
     def lower(context, b, sig, values):
-        rows, columns, x, x_row, x_column, x_pixel, w, w_row, w_column, bias, y, y_pixel, lanes = values[1:]
+        rows, columns, x, x_row, x_column, x_pixel, w, w_row, w_column, bias, y, y_pixel, lanes, floor = values[1:]
 
         def emit(read, write):
             def row(r, sums):
@@ -189,13 +190,13 @@ def lane_tile(typing_context, mr, rows, columns, x, x_row, x_column, x_pixel, w,
                 return for_range(b, columns, sums, column)
 
             p = at(b, y, i64(0))
-            for total in for_range(b, rows, [load(b, at(b, bias, i64(0)))] * MR, row):
+            for total in raised(b, for_range(b, rows, [load(b, at(b, bias, i64(0)))] * MR, row), floor):
                 write(total, p)
                 p = at(b, p, y_pixel)
         _whole_or_part(b, lanes, emit)
         return context.get_dummy_value()
 
-    return types.void(mr, *[_A] * 13), lower
+    return types.void(mr, *[_A] * 13, types.float32), lower
 
 
 @intrinsic(prefer_literal=True)

@@ -16,7 +16,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from ._ir import F32, L, V, at, fma, i64, load, prefetch, store
+from ._ir import F32, L, V, at, fma, i64, load, prefetch, raised, store
 from ._tile import _literals, _whole_or_part, for_range
 
 SIZE = 3  # rows and columns of the filter
@@ -72,19 +72,20 @@ def _foresee(b, x, row, j, width, pixel, rows, stride):
 
 @intrinsic(prefer_literal=True)
 def window_tile(typing_context, stride, tall, x, first_row, left, height, width, pixel, zeros, w, bias, y, times, count,
-                lanes):
+                lanes, floor):
     """y[i][j][:] = bias[:] + sum over r, s < 3 of x[i * stride + r][j * stride + s][:] * w[r][s][:].
 
-    For j < count and i < times * tall: `tall` rows at a time (a literal, like the stride of 1 or 2). x is the image, of
-    height x width pixels of `pixel` floats; window (0, 0) begins at its pixel (first_row, -left). y has no gaps. Of x
-    and y the first `lanes` floats of every vector are touched; `zeros` is a vector of zeros.
+    For j < count and i < times * tall: `tall` rows at a time (a literal, like the stride of 1 or 2). What is below
+    `floor` is raised to it. x is the image, of height x width pixels of `pixel` floats; window (0, 0) begins at its
+    pixel (first_row, -left). y has no gaps. Of x and y the first `lanes` floats of every vector are touched; `zeros` is
+    a vector of zeros.
     """
     if not _literals(stride, tall):
         return None
     STRIDE, TALL = stride.literal_value, tall.literal_value
 
     def lower(context, b, sig, values):
-        x, first_row, left, height, width, pixel, zeros, w, bias, y, times, count, lanes = values[2:]
+        x, first_row, left, height, width, pixel, zeros, w, bias, y, times, count, lanes, floor = values[2:]
         taps = [[load(b, at(b, w, i64((r * SIZE + s) * L))) for s in range(SIZE)] for r in range(SIZE)]
         start = load(b, at(b, bias, i64(0)))
         y_row = b.mul(count, pixel)
@@ -104,7 +105,7 @@ def window_tile(typing_context, stride, tall, x, first_row, left, height, width,
                         for r in range(SIZE):
                             totals = [fma(b, columns[s][i * STRIDE + r], taps[r][s], total)
                                       for i, total in enumerate(totals)]
-                    for i, total in enumerate(totals):
+                    for i, total in enumerate(raised(b, totals, floor)):
                         place = b.add(b.mul(y_row, i64(i)), b.mul(j, pixel))
                         write(total, at(b, line, place))
                         prefetch(b, at(b, next_y, place), write=True)
@@ -117,7 +118,7 @@ def window_tile(typing_context, stride, tall, x, first_row, left, height, width,
         _whole_or_part(b, lanes, emit)
         return context.get_dummy_value()
 
-    return types.void(stride, tall, *[_A] * 13), lower
+    return types.void(stride, tall, *[_A] * 13, types.float32), lower
 
 
 @intrinsic(prefer_literal=True)

@@ -33,7 +33,6 @@ from ._kept import Filters
 from ._layout import channels_last, contiguous, deliver, empty_image
 from ._memory import empty
 from ._reduce import column_sums
-from .activation import relu
 from .simd import L
 
 Padding = tuple[int | tuple[int, int], int | tuple[int, int]]
@@ -110,10 +109,8 @@ def conv2d(
     if y.size == 0:
         pass
     elif c_group == 1 and groups > 1:
-        _depthwise.forward(channels_last(x), filters.scaled(), bias, y, stride=stride, before=before,
-                           dilation=dilation)
-        if activation == "relu":  # lane_tile has no floor: ReLU takes a pass of its own here
-            y = relu(y)
+        _depthwise.forward(channels_last(x), filters.scaled(), bias, y, floor=floor, stride=stride,
+                           before=before, dilation=dilation)
     elif _few(c, (r, s), dilation, groups):
         _direct.forward_few(x, filters, bias, y, floor=floor, stride=stride, before=before)
     elif (m := _winograd_size(c, k, (r, s), stride, dilation, groups, precision)) and _enough_tiles(
