@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ class _Average(Callback):
 
         Raises ValueError before the first update.
         """
-        trained = {name: array.copy() for name, array in model.state_dict().items()}
+        trained = copy.deepcopy(model.state_dict())
         self.copy_to(model)
         try:
             yield model
@@ -61,7 +62,7 @@ class _Average(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
         self.updates = state["updates"]
-        self.weights = {name: array.copy() for name, array in state["weights"].items()}
+        self.weights = copy.deepcopy(state["weights"])
 
 
 class ExponentialMovingAverage(_Average):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,7 @@ class EarlyStopping(Callback):
         if gain > self.min_delta:
             self.best, self.best_epoch = value, trainer.epoch
             if self.restore_best:
-                self.weights = {name: array.copy() for name, array in trainer.model.state_dict().items()}
+                self.weights = copy.deepcopy(trainer.model.state_dict())
         elif trainer.epoch - self.best_epoch >= self.patience:
             trainer.stop()
 

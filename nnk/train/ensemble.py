@@ -81,7 +81,7 @@ class Snapshots(Callback):
     def epoch_end(self, trainer: Trainer) -> None:
         """Keep the weights, if a cycle is over."""
         if trainer.epoch % self.period == 0:
-            self.weights.append({name: array.copy() for name, array in trainer.model.state_dict().items()})
+            self.weights.append(copy.deepcopy(trainer.model.state_dict()))
 
     def ensemble(self, model: nn.Module, last: int | None = None) -> Ensemble:
         """Return the ensemble of the ``last`` snapshots (all by default), as copies of ``model``.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 import math
 from collections.abc import Iterable
@@ -76,8 +77,8 @@ def lr_range_test(
     if not 0 < start < end:
         raise ValueError(f"start is {start} and end {end}, expected 0 < start < end")
     groups = trainer.optimizer.param_groups
-    weights = {name: array.copy() for name, array in trainer.model.state_dict().items()}
-    state, rates_before, drawn = _copied(trainer.optimizer.state_dict()), [g["lr"] for g in groups], random.get_state()
+    weights = copy.deepcopy(trainer.model.state_dict())
+    state, drawn = copy.deepcopy(trainer.optimizer.state_dict()), random.get_state()
     rates, losses, mean, lowest = [], [], 0.0, math.inf
     try:
         with contextlib.closing(_forever(trainer, train)) as batches:
@@ -97,18 +98,8 @@ def lr_range_test(
         trainer.model.load_state_dict(weights)
         trainer.optimizer.zero_grad()
         trainer.optimizer.load_state_dict(state)
-        for group, rate in zip(trainer.optimizer.param_groups, rates_before):
-            group["lr"] = rate
         random.set_state(drawn)
     return LRRange(tuple(rates), tuple(losses))
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _copied(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_copied(item) for item in value)
-    return value.copy() if hasattr(value, "copy") else value
 
 
 def _forever(trainer: Trainer, train: Any) -> Any:

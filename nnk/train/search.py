@@ -66,6 +66,10 @@ def search(
     if mode not in ("min", "max"):
         raise ValueError(f"mode is {mode!r}, expected 'min' or 'max'")
     trials = [Trial(dict(config), float(score(**config))) for config in configs]
+    return _best_first(trials, mode)
+
+
+def _best_first(trials: list[Trial], mode: str) -> list[Trial]:
     sign = 1 if mode == "min" else -1
     return sorted(trials, key=lambda trial: math.inf if math.isnan(trial.score) else sign * trial.score)
 
@@ -104,5 +108,4 @@ def optuna_search(
         return trials[-1].score
 
     study.optimize(objective, n_trials=integer(count, "count", least=1))
-    sign = 1 if mode == "min" else -1
-    return sorted(trials, key=lambda trial: math.inf if math.isnan(trial.score) else sign * trial.score)
+    return _best_first(trials, mode)
