@@ -51,10 +51,16 @@ def test_learns_the_digits(norm, batch_size, epochs):
 
 
 @pytest.mark.parametrize(
-    ("name", "epochs", "lr"), [("lenet", 30, 8e-3), ("maxout_cnn", 15, 2e-3), ("selu_cnn", 15, 2e-3)]
+    ("build", "options", "epochs", "lr"),
+    [
+        pytest.param(models.lenet, {}, 30, 8e-3, id="lenet"),
+        pytest.param(models.lenet, {"activation": "sigmoid"}, 30, 2e-2, id="lenet, sigmoid"),
+        pytest.param(models.maxout_cnn, {}, 15, 2e-3, id="maxout_cnn"),
+        pytest.param(models.selu_cnn, {}, 15, 2e-3, id="selu_cnn"),
+    ],
 )
-def test_a_network_without_norms_learns_the_digits(name, epochs, lr):
+def test_a_network_without_norms_learns_the_digits(build, options, epochs, lr):
     nnk.manual_seed(0)
-    model = models.create(name, (1, 8, 8), 10)
+    model = build((1, 8, 8), 10, **options)
     assert not any(isinstance(module, (nn.BatchNorm2d, nn.GroupNorm)) for module in model.modules())
     assert accuracy(model, batch_size=32, epochs=epochs, lr=lr) >= 0.97
