@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--data", default="digits", metavar="NAME", help=f"data set: {', '.join(data.names())}")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), metavar="DIR", help="where data sets are kept")
+    parser.add_argument("--size", type=int, metavar="N", help="height and width for the images of a folder")
     parser.add_argument(
         "--augment",
         default="crop,affine",
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write a picture: a row for each image, first as it is, then as some epochs see it."""
     try:
-        train, _ = data.load(args.data, args.data_dir)
+        train, _ = data.load(args.data, args.data_dir, args.size)
         steps = data.augmentations([name for name in args.augment.split(",") if name], train)
         table = _table(train, steps, args.seed)
         save_grid(table, args.out)

@@ -35,6 +35,8 @@ OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
 RATES = {"adadelta": 1.0, "adagrad": 0.03, "adam": 0.003, "adamw": 0.003, "rmsprop": 0.001, "sgd": 0.1}
 DEFAULTS = {
     "data": "digits",
+    "data_dir": "data",
+    "size": None,
     "model": "digits_cnn",
     "epochs": 20,
     "batch_size": 32,
@@ -55,7 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", type=kind, metavar=metavar, help=text + shown)
 
     rates = ", ".join(f"{rate:g} for {name}" for name, rate in RATES.items())
-    option("data", str, "NAME", f"data set: {', '.join(data.names())}")
+    option("data", str, "NAME", f"data set: {', '.join(data.names())}; folder is one of images, DIR/<class>/<image>")
+    option("data-dir", str, "DIR", "the folder of images, or where data sets are kept and downloaded to")
+    option("size", _positive_int, "N", "height and width that the images of a folder are brought to")
     option("model", str, "NAME", f"network: {', '.join(models.names())}")
     option("epochs", _positive_int, "N", "passes over the training images")
     option("batch-size", _positive_int, "N", "images per step")
@@ -65,10 +69,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     augmentations = ", ".join(data.augmentation_names())
     option("augment", str, "NAMES", f"augmentations, with commas between (nnk show draws them): {augmentations}")
     option("accumulate", _positive_int, "N", "batches whose mean gradient makes one update")
-    parser.add_argument(
-        "--data-dir", type=Path, default=Path("data"), metavar="DIR",
-        help="folder where data sets are kept, and downloaded to where they are not there (default: data)",
-    )  # fmt: skip
     parser.add_argument("--threads", type=_positive_int, metavar="N", help="threads to use (default: all cores)")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder for the run (default: a new one, runs/<data>-<number>)"
@@ -93,7 +93,9 @@ def run(args: argparse.Namespace) -> int:
     if threads is not None:
         nnk.set_num_threads(threads)
     threads = num_threads()
-    train, test, steps, model, optimizer = _build(config, args.data_dir)
+    train, test, steps, model, optimizer = _build(config)
+    if args.resume:
+        config["data_dir"] = saved["config"]["data_dir"]  # it is the same run where the data have moved
     out = args.out or _new_run_dir(config["data"])
     print(f"data    {config['data']}: {len(train)} training and {len(test)} test images")
     print(f"model   {config['model']}: {sum(p.data.size for p in model.parameters()):,} parameters")
@@ -136,18 +138,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _build(
-    config: dict[str, Any], data_dir: Path
+    config: dict[str, Any],
 ) -> tuple[data.ArrayDataset, data.ArrayDataset, list[data.Step], nnk.nn.Module, optim.Optimizer]:
     if config["optimizer"] not in OPTIMIZERS:
         raise CommandError(f"unknown optimizer {config['optimizer']!r}, known are: {', '.join(OPTIMIZERS)}")
     nnk.manual_seed(config["seed"])
     try:
-        train, test = data.load(config["data"], data_dir)
+        train, test = data.load(config["data"], config["data_dir"], config["size"])
         chosen = [name for name in config["augment"].split(",") if name]
         steps = data.augmentations(chosen, train) if chosen else []
         images, labels = train.arrays
         model = models.create(config["model"], images.shape[1:], int(labels.max()) + 1)
-    except (ValueError, ModuleNotFoundError, data.DataError) as error:
+    except (ValueError, OSError, ModuleNotFoundError, data.DataError) as error:
         raise CommandError(str(error)) from error
     return train, test, steps, model, OPTIMIZERS[config["optimizer"]](model.parameters(), lr=config["lr"])
 

@@ -5,7 +5,7 @@ from .cifar import cifar10, cifar100
 from .datasets import ArrayDataset, Dataset
 from .digits import digits
 from .download import DataError
-from .folder import ImageFolder
+from .folder import ImageFolder, image_folder
 from .geometry import RandomAffine, RandomCrop, RandomHorizontalFlip, RandomVerticalFlip
 from .label_noise import noisy_labels
 from .loader import DataLoader
@@ -49,6 +49,7 @@ __all__ = [
     "cifar100",
     "digits",
     "fashion_mnist",
+    "image_folder",
     "load",
     "mean_image",
     "mnist",

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from .datasets import ArrayDataset
+from .split import stratified
 from .transforms import Normalize
-
-TEST_EVERY = 5
 
 
 def digits() -> tuple[ArrayDataset, ArrayDataset]:
@@ -38,11 +37,3 @@ def digits() -> tuple[ArrayDataset, ArrayDataset]:
         ArrayDataset(images[~test], labels[~test], transform=normalize),
         ArrayDataset(images[test], labels[test], transform=normalize),
     )
-
-
-def stratified(labels: np.ndarray) -> np.ndarray:
-    """Mark one in `TEST_EVERY` samples of each class; needs no random numbers, so it never changes."""
-    test = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        test[np.flatnonzero(labels == label)[TEST_EVERY // 2 :: TEST_EVERY]] = True
-    return test

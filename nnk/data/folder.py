@@ -11,8 +11,10 @@ import numpy as np
 
 from nnk.nn.arguments import Pair, pair
 
-from .datasets import channels_last
+from .datasets import ArrayDataset
 from .download import DataError
+from .split import TEST_EVERY, stratified
+from .transforms import Normalize
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
@@ -80,7 +82,7 @@ class ImageFolder:
                 one, other = (f"{self.paths[j]} is {x.shape[1]} × {x.shape[2]}"
                               for j, x in ((indices[0], images[0]), (i, image)))
                 raise DataError(f"images of a batch differ in size, {one} and {other}: choose a size")
-        batch = channels_last(np.stack(images))
+        batch = np.stack([image.transpose(1, 2, 0) for image in images]).transpose(0, 3, 1, 2)
         if self.transform is not None:
             batch = self.transform(batch)
         return batch, self.labels[np.asarray(indices)]
@@ -96,6 +98,50 @@ class ImageFolder:
             image = operations.fit(image, self.size[::-1], image_module.Resampling.BILINEAR)
         pixels = np.asarray(image)
         return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def image_folder(
+    root: str | Path = "data", size: Pair | None = None, *, mode: str = "RGB"
+) -> tuple[ArrayDataset, ArrayDataset]:
+    """A folder of images as ``(train, test)``, held in memory: images uint8 (N, C, H, W), labels int64 (N,).
+
+    ``root`` has a folder for each class; of each class, the third of every five images, in the order of their names,
+    is a test image. Or it has two folders of such folders, ``train`` and ``test`` (or ``val``). Images are normalised
+    with the mean and standard deviation of the training images. ``size`` and ``mode`` are those of `ImageFolder`.
+
+    Raises:
+        DataError: no such folder, no images in it, one that cannot be decoded, images of different sizes without
+            ``size``, fewer than two classes, other classes in the test images, or no test images.
+        ValueError: another mode, a size below 1.
+        ModuleNotFoundError: Pillow is not installed.
+    """
+    root = Path(root)
+    parts = [root / "train", root / ("test" if (root / "test").is_dir() else "val")]
+    if all(part.is_dir() for part in parts):
+        train, test = (ImageFolder(part, size, mode=mode) for part in parts)
+        differing = sorted(set(train.classes) ^ set(test.classes))
+        if differing:
+            raise DataError(f"the classes {', '.join(differing)} are in one alone of {train.root} and {test.root}")
+        images, labels = train.batch(range(len(train)))
+        test_images, test_labels = test.batch(range(len(test)))
+        if images.shape[1:] != test_images.shape[1:]:
+            one, other = (f"{x.shape[2]} × {x.shape[3]}" for x in (images, test_images))
+            raise DataError(f"images of {train.root} are {one} and of {test.root} {other}: choose a size")
+    else:
+        train = ImageFolder(root, size, mode=mode)
+        images, labels = train.batch(range(len(train)))
+        chosen = stratified(labels)
+        if not chosen.any():
+            raise DataError(f"no class in {root} has images enough to test with, expected {TEST_EVERY} or more of each")
+        images, labels, test_images, test_labels = images[~chosen], labels[~chosen], images[chosen], labels[chosen]
+    if len(train.classes) < 2:
+        raise DataError(f"there is one class alone in {train.root}, {train.classes[0]}: expected two or more")
+    normalize = Normalize.fit(images)
+    # Batches are chosen by np.take, which would copy all of an array that is not C-contiguous.
+    return (
+        ArrayDataset(np.ascontiguousarray(images), labels, transform=normalize),
+        ArrayDataset(np.ascontiguousarray(test_images), test_labels, transform=normalize),
+    )
 
 
 def _pillow():

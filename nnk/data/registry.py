@@ -11,6 +11,7 @@ from .augment import Augmentation, Step
 from .cifar import cifar10, cifar100
 from .datasets import ArrayDataset
 from .digits import digits
+from .folder import image_folder
 from .geometry import RandomAffine, RandomCrop, RandomHorizontalFlip
 from .mixing import CutMix, MixUp
 from .mnist import fashion_mnist, mnist
@@ -18,6 +19,7 @@ from .photometry import ColorJitter, Cutout, GaussianBlur, GaussianNoise, PCACol
 
 LOADERS = {"digits": digits}
 DOWNLOADS = {"cifar10": cifar10, "cifar100": cifar100, "fashion_mnist": fashion_mnist, "mnist": mnist}
+FOLDER = "folder"
 
 Recipe = Callable[[np.ndarray, int], Augmentation]  # from the training images (N, C, H, W) and the number of classes
 ON_PIXELS: dict[str, Recipe] = {  # before images are normalised, where 0 is black
@@ -38,17 +40,23 @@ ON_NORMALIZED: dict[str, Recipe] = {  # afterwards, where 0 is the mean and 1 th
 
 def names() -> list[str]:
     """Names that `load` knows."""
-    return sorted(LOADERS.keys() | DOWNLOADS.keys())
+    return sorted([*LOADERS, *DOWNLOADS, FOLDER])
 
 
-def load(name: str, root: str | Path = "data") -> tuple[ArrayDataset, ArrayDataset]:
+def load(name: str, root: str | Path = "data", size: int | None = None) -> tuple[ArrayDataset, ArrayDataset]:
     """Load the data set called ``name`` as ``(train, test)``; what must be downloaded is kept in ``root / name``.
 
+    "folder" is the folder of images ``root`` itself (`image_folder`), brought to ``size``.
+
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name, or a size with another data set than a folder.
         ModuleNotFoundError: the data set needs a package that is not installed.
-        DataError: a file cannot be downloaded, or is damaged.
+        DataError: a file cannot be downloaded, or is damaged, or a folder does not hold images of several classes.
     """
+    if name == FOLDER:
+        return image_folder(root, size)
+    if size is not None:
+        raise ValueError(f"size is {size}, which goes with data {FOLDER!r} alone")
     if name in LOADERS:
         return LOADERS[name]()
     if name in DOWNLOADS:

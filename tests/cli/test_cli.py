@@ -106,6 +106,34 @@ def test_data_is_downloaded_into_the_folder_asked_for(toy_data, monkeypatch, cap
     assert capsys.readouterr().err == "nnk train: error: train.bin is truncated or damaged\n"
 
 
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of two classes of pictures that are easily told from each other."""
+    image = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(0)
+    for name, level in {"dark": 40, "light": 200}.items():
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for i in range(20):
+            noise = rng.integers(-20, 20, (8, 9, 3))
+            image.fromarray((level + noise).astype(np.uint8)).save(tmp_path / "pictures" / name / f"{i}.png")
+
+
+def test_a_folder_of_images_is_learnt_and_resumed_where_it_lies(pictures, capsys, tmp_path):
+    assert nnk_command("train", *FAST, "--data", "folder", "--data-dir", "pictures", "--size", "8", "--out", "run") == 0
+    output = capsys.readouterr().out.splitlines()
+    assert output[0] == "data    folder: 32 training and 8 test images"
+    assert output[-1] == "test accuracy 1.0000"
+    assert nnk_command("train", "--out", "run", "--resume") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == output[-1]
+    (tmp_path / "pictures").rename(tmp_path / "moved")
+    assert nnk_command("train", "--out", "run", "--resume") == 2
+    assert capsys.readouterr().err == "nnk train: error: there is no folder pictures\n"
+    assert nnk_command("train", "--out", "run", "--resume", "--data-dir", "moved") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == output[-1]
+    assert nnk_command("train", "--out", "run", "--resume", "--data-dir", "moved", "--size", "9") == 2
+    assert "it is another run: size is 9 here and 8 in the run" in capsys.readouterr().err
+
+
 def test_show_draws_augmentations(toy_data, capsys, tmp_path):
     pytest.importorskip("matplotlib")
     assert nnk_command("show", "--augment", "crop,color,cutout", "--out", "picture.png") == 0
@@ -139,7 +167,9 @@ def test_resume_takes_the_runs_own_options(toy_data, capsys, tmp_path):
         (["--lr", "nan"], "argument --lr: expected a number above 0, got 'nan'"),
         (["--seed", "-1"], "argument --seed: expected a whole number from 0 to 2**64 - 1, got '-1'"),
         (["--model", "resnet"], "unknown model 'resnet', known are: digits_cnn, lenet, maxout_cnn, mobilenet"),
-        (["--data", "mnits"], "unknown data 'mnits', known are: cifar10, cifar100, digits, fashion_mnist, mnist"),
+        (["--data", "mnits"], "unknown data 'mnits', known are: cifar10, cifar100, digits, fashion_mnist, folder"),
+        (["--size", "8"], "size is 8, which goes with data 'folder' alone"),
+        (["--data", "folder"], "there is no folder data"),
         (["--augment", "crop,flop"], "unknown augmentation 'flop', known are: affine, blur, color, crop, cutmix"),
         (["--optimizer", "adma"], "unknown optimizer 'adma', known are: adadelta, adagrad, adam, adamw, rmsprop, sgd"),
         (["--resume"], "--resume needs --out DIR, the folder of the run to continue"),

@@ -41,7 +41,7 @@ def test_without_scikit_learn_the_error_says_what_to_install(monkeypatch):
 
 
 def test_unknown_name_lists_the_known_ones():
-    known = "cifar10, cifar100, digits, fashion_mnist, mnist"
+    known = "cifar10, cifar100, digits, fashion_mnist, folder, mnist"
     with pytest.raises(ValueError, match=f"unknown data 'mnits', known are: {known}"):
         nnk.data.load("mnits")
 

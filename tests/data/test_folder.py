@@ -3,7 +3,7 @@ import sys
 import numpy as np
 import pytest
 
-from nnk.data import DataError, DataLoader, ImageFolder, Normalize
+from nnk.data import DataError, DataLoader, ImageFolder, Normalize, image_folder
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -104,3 +104,54 @@ def test_without_pillow_the_error_says_what_to_install(root, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(ModuleNotFoundError, match=r"python -m pip install 'nnk\[images\]'"):
         ImageFolder(root)
+
+
+def draw(root, counts, size=(6, 4)):
+    """Write so many images of each class, whose colour tells the class and the image."""
+    for label, (name, count) in enumerate(counts.items()):
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            Image.new("RGB", size, (label, i, 0)).save(root / name / f"{i}.png")
+
+
+def test_one_image_in_five_of_each_class_is_a_test_image(tmp_path):
+    draw(tmp_path, {"a": 5, "b": 9})
+    train, test = image_folder(tmp_path)
+    images, labels = test.arrays
+    assert images[:, :2, 0, 0].tolist() == [[0, 2], [1, 2], [1, 7]]
+    assert labels.tolist() == [0, 1, 1]
+    images, labels = train.arrays
+    assert images.shape == (11, 3, 4, 6)
+    assert images.dtype == np.uint8
+    assert labels.tolist() == [0] * 4 + [1] * 7
+    np.testing.assert_array_equal(train.transform.mean, images.mean((0, 2, 3), dtype=np.float32))
+    assert train.batch(range(11))[0].dtype == np.float32
+    assert image_folder(tmp_path, 3, mode="L")[0].arrays[0].shape == (11, 1, 3, 3)
+
+
+@pytest.mark.parametrize("name", ["test", "val"])
+def test_a_folder_may_come_in_two_parts(tmp_path, name):
+    draw(tmp_path / "train", {"a": 1, "b": 2})
+    draw(tmp_path / name, {"a": 2, "b": 1})
+    train, test = image_folder(tmp_path)
+    assert train.arrays[1].tolist() == [0, 1, 1]
+    assert test.arrays[1].tolist() == [0, 0, 1]
+
+
+def test_folders_that_cannot_be_learnt_from(tmp_path):
+    with pytest.raises(DataError, match=r"there is no folder .*none"):
+        image_folder(tmp_path / "none")
+    draw(tmp_path / "one", {"a": 5})
+    with pytest.raises(DataError, match=r"there is one class alone in .*one, a: expected two or more"):
+        image_folder(tmp_path / "one")
+    draw(tmp_path / "few", {"a": 2, "b": 2})
+    with pytest.raises(DataError, match=r"no class in .*few has images enough .*, expected 5 or more"):
+        image_folder(tmp_path / "few")
+    draw(tmp_path / "parts" / "train", {"a": 1, "b": 1})
+    draw(tmp_path / "parts" / "test", {"a": 1, "c": 1}, size=(4, 4))
+    with pytest.raises(DataError, match=r"the classes b, c are in one alone of .*train and .*test"):
+        image_folder(tmp_path / "parts")
+    (tmp_path / "parts" / "test" / "c").rename(tmp_path / "parts" / "test" / "b")
+    with pytest.raises(DataError, match=r"images of .*train are 4 × 6 and of .*test 4 × 4: choose a size"):
+        image_folder(tmp_path / "parts")
+    assert [len(part) for part in image_folder(tmp_path / "parts", 4)] == [2, 2]

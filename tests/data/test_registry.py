@@ -16,7 +16,9 @@ def train():
 def test_data_that_is_downloaded_lies_in_a_folder_of_its_name(monkeypatch, tmp_path):
     monkeypatch.setitem(names_of_data.DOWNLOADS, "mnist", lambda root: root)
     assert nnk.data.load("mnist", tmp_path) == tmp_path / "mnist"
-    assert nnk.data.names() == ["cifar10", "cifar100", "digits", "fashion_mnist", "mnist"]
+    assert nnk.data.names() == ["cifar10", "cifar100", "digits", "fashion_mnist", "folder", "mnist"]
+    with pytest.raises(ValueError, match="size is 8, which goes with data 'folder' alone"):
+        nnk.data.load("mnist", tmp_path, 8)
 
 
 @pytest.mark.parametrize("name", nnk.data.augmentation_names())
