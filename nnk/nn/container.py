@@ -19,6 +19,14 @@ from nnk.nn.module import Module
 __all__ = ["Concat", "Flatten", "Identity", "ModuleList", "Residual", "Sequential"]
 
 
+def _module(value: Any, name: str) -> Module:
+    if isinstance(value, type) and issubclass(value, Module):
+        raise TypeError(f"{name} is the class {value.__name__}, expected a Module: call it, as in {value.__name__}()")
+    if not isinstance(value, Module):
+        raise TypeError(f"{name} is a {type(value).__name__}, expected a Module")
+    return value
+
+
 class _Numbered(Module):
     """What `Sequential` and `ModuleList` have in common: modules in order, reached by position like a list's items.
 
@@ -30,9 +38,7 @@ class _Numbered(Module):
         for name in [name for name, value in self.__dict__.items() if isinstance(value, Module)]:
             del self.__dict__[name]
         for name, module in modules:
-            if not isinstance(module, Module):
-                raise TypeError(f"{type(self).__name__}: item {name} is a {type(module).__name__}, expected a Module")
-            setattr(self, name, module)
+            setattr(self, name, _module(module, f"{type(self).__name__}: item {name}"))
 
     def _items(self) -> list[tuple[str, Module]]:
         return [(name, value) for name, value in self.__dict__.items() if isinstance(value, Module)]
@@ -84,6 +90,7 @@ class Sequential(_Numbered):
     """Modules in a row: each gets the output of the one before it.
 
     Takes modules, or one mapping of names to modules. An empty one passes its input on.
+    Raises TypeError on what is no module.
     """
 
     fuses_as: ClassVar = "sequential"
@@ -119,7 +126,10 @@ class Sequential(_Numbered):
 
 
 class ModuleList(_Numbered):
-    """A list of modules that the module holding it calls as it likes; it has no forward itself."""
+    """A list of modules that the module holding it calls as it likes; it has no forward itself.
+
+    Raises TypeError on what is no module.
+    """
 
     def __init__(self, modules: Iterable[Module] | None = None):
         self._renumber(modules or ())
@@ -132,15 +142,15 @@ class ModuleList(_Numbered):
 class Residual(Module):
     """y = body(x) + shortcut(x), or body(x) + x without a shortcut; dx is the sum of both gradients.
 
-    Raises ValueError when the two have different shapes.
+    Raises ValueError when the two have different shapes, TypeError on a body or shortcut that is no module.
     Source: He et al. (2016), arXiv:1512.03385.
     """
 
     fuses_as: ClassVar = "residual"
 
     def __init__(self, body: Module, shortcut: Module | None = None):
-        self.body = body
-        self.shortcut = shortcut
+        self.body = _module(body, "Residual: body")
+        self.shortcut = None if shortcut is None else _module(shortcut, "Residual: shortcut")
 
     def forward(self, x: Any, tail: Any = None) -> Any:
         """Return the sum. `tail` is explained in `nnk.nn.fusion`."""
@@ -179,7 +189,8 @@ class Concat(Module):
     """The outputs of all branches for the same input, side by side along the channels, axis `dim`.
 
     `dim` is 1; for single images (C, H, W) it is 0. The gradient is the sum of the branches'.
-    Raises ValueError without branches and when their outputs differ in more than that axis.
+    Raises ValueError without branches and when their outputs differ in more than that axis, TypeError on a branch that
+    is no module.
     Sources: Szegedy et al. (2015), arXiv:1409.4842; Huang et al. (2017), arXiv:1608.06993.
     """
 
@@ -188,7 +199,7 @@ class Concat(Module):
             raise ValueError("Concat: no branches, expected at least one")
         self.dim = arguments.integer(dim, "dim")
         for i, branch in enumerate(branches):
-            setattr(self, str(i), branch)
+            setattr(self, str(i), _module(branch, f"Concat: branch {i}"))
 
     def forward(self, x: Any) -> Any:
         """Return the branches' outputs side by side."""

@@ -83,7 +83,10 @@ class Module:
 
     def backward(self, dy: Any, input_grad: bool = True) -> Any:
         """Add the gradients of the parameters and return the gradient to the input, None without `input_grad`."""
-        raise NotImplementedError(f"{type(self).__name__} has no backward")
+        raise NotImplementedError(
+            f"{type(self).__name__} has no backward: nnk keeps no tape, so who writes a forward writes its backward "
+            "too (help(nnk.nn.Module) shows how)"
+        )
 
     def save(self, *values: Any) -> None:
         """In `forward`: keep values for backward. Under `no_grad` nothing is kept."""
@@ -238,7 +241,7 @@ class Module:
                 device = backend.check_device(target)
                 self._convert(lambda array, device=device: backend.asarray_on(array, device))
             else:
-                dtype = backend.as_dtype(target)
+                dtype = backend.as_dtype(target, "a target other than 'cpu' and 'cuda'")
                 self._convert(
                     lambda array, dtype=dtype: array.astype(dtype, copy=False) if array.dtype.kind == "f" else array
                 )

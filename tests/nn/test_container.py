@@ -45,6 +45,14 @@ def test_sequential_of_names():
 def test_what_is_no_module():
     with pytest.raises(TypeError, match="item 1 is a function, expected a Module"):
         nn.Sequential(nn.ReLU(), lambda x: x)
+    with pytest.raises(TypeError, match=r"item 0 is the class ReLU, expected a Module: call it, as in ReLU\(\)"):
+        nn.ModuleList([nn.ReLU])
+    with pytest.raises(TypeError, match="body is a NoneType"):
+        nn.Residual(None)
+    with pytest.raises(TypeError, match="shortcut is a int"):
+        nn.Residual(nn.ReLU(), 3)
+    with pytest.raises(TypeError, match="branch 1 is the class Tanh"):
+        nn.Concat(nn.ReLU(), nn.Tanh)
 
 
 def test_empty_sequential_passes(rng):

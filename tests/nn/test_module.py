@@ -235,7 +235,7 @@ def test_dtypes():
     assert nn.Linear(2, 2, dtype=np.float64).weight.dtype == np.float64
     with pytest.raises(TypeError, match="int64"):
         model.to(np.int64)
-    with pytest.raises(TypeError, match="banana"):
+    with pytest.raises(TypeError, match="other than 'cpu' and 'cuda' is 'banana'"):
         model.to("banana")
 
 
