@@ -32,7 +32,9 @@ def softmax_backward(
 def log_softmax(x: np.ndarray, *, dim: int, out: np.ndarray | None = None) -> np.ndarray:
     """y = log p along axis `dim`, at temperature 1, of x's shape."""
     below = x - _top(x, dim)
-    return deliver(below - np.log(np.exp(below).sum(axis=dim, keepdims=True)), out, x.dtype)
+    with np.errstate(divide="ignore"):  # a sum is at least 1, or 0 of no numbers at all
+        log_sum = np.log(np.exp(below).sum(axis=dim, keepdims=True))
+    return deliver(below - log_sum, out, x.dtype)
 
 
 def log_softmax_backward(dy: np.ndarray, y: np.ndarray, *, dim: int, out: np.ndarray | None = None) -> np.ndarray:

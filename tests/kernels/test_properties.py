@@ -151,6 +151,22 @@ def test_adaptive_avg_pool2d(n, c, size, output_size, layout):
     )
 
 
+@quick
+@given(st.integers(1, 3), channels, st.one_of(sizes, pairs(14, 19)), pairs(1, 9), st.booleans(), layouts)
+def test_adaptive_max_pool2d(n, c, size, output_size, ties, layout):
+    """Images on both sides of 256 pixels, from where on indices are wider."""
+    x = (n, c, *size)
+    check(
+        "adaptive_max_pool2d",
+        lambda rng: {
+            "x": rng.integers(-2, 3, x).astype(float) if ties else normal(rng, *x),
+            "dy": normal(rng, n, c, *output_size),
+            "output_size": output_size,
+        },
+        layout,
+    )
+
+
 @st.composite
 def normalisations(draw):
     """Two or more values per channel, around means from 0 to a thousand spreads away."""
