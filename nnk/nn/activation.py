@@ -99,7 +99,7 @@ class LeakyReLU(_Elementwise):
     function = "leaky_relu"
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False):
-        self.negative_slope = negative_slope
+        self.negative_slope = arguments.number(negative_slope, "negative_slope")
         self.inplace = inplace
 
     def _options(self) -> dict[str, Any]:
@@ -170,7 +170,7 @@ class ELU(_Elementwise):
     function = "elu"
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False):
-        self.alpha = alpha
+        self.alpha = arguments.number(alpha, "alpha")
         self.inplace = inplace
 
     def _options(self) -> dict[str, Any]:
@@ -257,8 +257,8 @@ class Softplus(_Elementwise):
     function = "softplus"
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0):
-        self.beta = beta
-        self.threshold = threshold
+        self.beta = arguments.number(beta, "beta")
+        self.threshold = arguments.number(threshold, "threshold")
 
     def _options(self) -> dict[str, Any]:
         return {"beta": self.beta, "threshold": self.threshold}

@@ -1,4 +1,4 @@
-"""How constructor arguments are read: pairs, sizes, flags that torch.nn has and nnk takes only at one value."""
+"""How constructor arguments are read: numbers, pairs, sizes, and flags of torch.nn that nnk takes only at one value."""
 
 from __future__ import annotations
 
@@ -17,6 +17,13 @@ def integer(value: Any, name: str, least: int | None = None) -> int:
     if least is not None and value < least:
         raise ValueError(f"{name} is {value}, expected at least {least}")
     return int(value)
+
+
+def number(value: Any, name: str) -> Any:
+    """Return `value` as it is; raise TypeError unless it is a number, which an array of no axes is too."""
+    if np.ndim(value) or np.asarray(value).dtype.kind not in "biuf":
+        raise TypeError(f"{name} is {value!r}, expected a number")
+    return value
 
 
 def pair(value: Any, name: str, least: int) -> tuple[int, int]:

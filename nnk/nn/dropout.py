@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from nnk import backend, random
+from nnk.nn import arguments
 from nnk.nn.module import Module
 
 __all__ = ["Dropout", "Dropout2d"]
@@ -23,7 +24,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5, inplace: bool = False):
-        if not 0 <= p <= 1:
+        if not 0 <= arguments.number(p, "p") <= 1:
             raise ValueError(f"p is {p}, expected 0 <= p <= 1")
         self.p = p
         self.inplace = inplace

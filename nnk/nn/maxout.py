@@ -37,7 +37,8 @@ class Maxout(Module):
         dtype: Any = None,
     ):
         self.pieces = arguments.integer(pieces, "pieces", 1)
-        self.linear = Linear(in_features, out_features * pieces, bias, device, dtype)
+        outputs = arguments.integer(out_features, "out_features", 0) * pieces
+        self.linear = Linear(in_features, outputs, bias, device, dtype)
 
     def forward(self, x: Any) -> Any:
         """Return the largest of the pieces."""
@@ -84,7 +85,7 @@ class Maxout2d(Module):
         dtype: Any = None,
     ):
         self.pieces = arguments.integer(pieces, "pieces", 1)
-        if arguments.integer(out_channels, "out_channels", 1) % groups:
+        if arguments.integer(out_channels, "out_channels", 1) % arguments.integer(groups, "groups", 1):
             raise ValueError(f"groups is {groups}, which does not divide out_channels, {out_channels}")
         self.conv = Conv2d(
             in_channels,

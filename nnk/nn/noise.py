@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from nnk import backend, random
+from nnk.nn import arguments
 from nnk.nn.module import Module
 
 __all__ = ["GaussianNoise"]
@@ -26,7 +27,7 @@ class GaussianNoise(Module):
     """
 
     def __init__(self, std: float):
-        if not 0 <= std < float("inf"):
+        if not 0 <= arguments.number(std, "std") < float("inf"):
             raise ValueError(f"std is {std}, expected a finite number >= 0")
         self.std = std
 

@@ -54,7 +54,7 @@ class GroupNorm(_SampleNorm):
         self.num_channels = arguments.integer(num_channels, "num_channels", 1)
         if num_channels % num_groups:
             raise ValueError(f"num_channels is {num_channels}, expected a multiple of num_groups, {num_groups}")
-        self.eps = eps
+        self.eps = arguments.number(eps, "eps")
         self.affine = affine
         self._fill((num_channels,), affine, bias, device, dtype)
 
@@ -114,7 +114,7 @@ class LayerNorm(_SampleNorm):
         self.normalized_shape = tuple(arguments.integer(length, "normalized_shape", 0) for length in lengths)
         if not lengths:
             raise ValueError("normalized_shape is empty, expected the length of at least one axis")
-        self.eps = eps
+        self.eps = arguments.number(eps, "eps")
         self.elementwise_affine = elementwise_affine
         self._fill(self.normalized_shape, elementwise_affine, bias, device, dtype)
 

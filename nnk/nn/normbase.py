@@ -58,8 +58,8 @@ class RunningNorm(Norm):
         bias: bool = True,
     ):
         self.num_features = arguments.integer(num_features, "num_features", 1)
-        self.eps = eps
-        self.momentum = momentum
+        self.eps = arguments.number(eps, "eps")
+        self.momentum = None if momentum is None else arguments.number(momentum, "momentum")
         self.affine = affine
         self.track_running_stats = track_running_stats
         self._fill((num_features,), affine, bias, device, dtype)

@@ -143,7 +143,7 @@ class AvgPool2d(_Windowed):
         divisor_override: int | None = None,
     ):
         super().__init__(kernel_size, stride, padding, ceil_mode)
-        if divisor_override == 0:
+        if divisor_override is not None and arguments.integer(divisor_override, "divisor_override") == 0:
             raise ValueError("divisor_override is 0, expected another int or None")
         self.count_include_pad = count_include_pad
         self.divisor_override = divisor_override

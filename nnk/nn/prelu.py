@@ -25,7 +25,7 @@ class PReLU(Module):
 
     def __init__(self, num_parameters: int = 1, init: float = 0.25, device: str | None = None, dtype: Any = None):
         self.num_parameters = arguments.integer(num_parameters, "num_parameters", 1)
-        self.init = init
+        self.init = arguments.number(init, "init")
         self.weight = Parameter(_filled(num_parameters, init, device, dtype))
 
     def reset_parameters(self) -> None:
@@ -68,7 +68,7 @@ class Swish(Module):
     """
 
     def __init__(self, beta: float = 1.0, learnable: bool = False):
-        self.beta = Parameter(_filled(1, beta, None, None), requires_grad=learnable)
+        self.beta = Parameter(_filled(1, arguments.number(beta, "beta"), None, None), requires_grad=learnable)
 
     def forward(self, x: Any) -> Any:
         """Return x σ(beta x)."""

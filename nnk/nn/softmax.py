@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from nnk import backend
+from nnk.nn import arguments
 from nnk.nn.module import Module
 
 __all__ = ["LogSoftmax", "Softmax"]
@@ -19,7 +20,9 @@ class _AlongAxis(Module):
     """What the two have in common: the axis, and that backward takes the output."""
 
     function: str
-    dim: int | None
+
+    def __init__(self, dim: int | None = None):
+        self.dim = None if dim is None else arguments.integer(dim, "dim")
 
     def _options(self) -> dict[str, Any]:
         """Return what the kernels are to know besides arrays and the axis."""
@@ -64,9 +67,9 @@ class Softmax(_AlongAxis):
     function = "softmax"
 
     def __init__(self, dim: int | None = None, *, temperature: float = 1.0):
-        if not temperature > 0:
+        if not arguments.number(temperature, "temperature") > 0:
             raise ValueError(f"temperature is {temperature}, expected more than 0")
-        self.dim = dim
+        super().__init__(dim)
         self.temperature = temperature
 
     def _options(self) -> dict[str, Any]:
@@ -84,6 +87,3 @@ class LogSoftmax(_AlongAxis):
     """
 
     function = "log_softmax"
-
-    def __init__(self, dim: int | None = None):
-        self.dim = dim

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from nnk.nn.arguments import only
+from nnk.nn.arguments import number, only
 from nnk.nn.parameter import Parameter
 from nnk.optim.optimizer import Optimizer, at_least_zero
 
@@ -52,7 +52,7 @@ class Adadelta(Optimizer):
 
     def _check(self, group: dict[str, Any]) -> None:
         at_least_zero(group, "lr", "eps", "weight_decay")
-        if not 0 <= group["rho"] <= 1:
+        if not 0 <= number(group["rho"], "rho") <= 1:
             raise ValueError(f"rho is {group['rho']}, expected 0 <= rho <= 1")
         only(group["foreach"], "foreach", None)
         for name in ("capturable", "differentiable"):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from nnk.nn.arguments import only
+import numpy as np
+
+from nnk.nn.arguments import number, only
 from nnk.nn.parameter import Parameter
 from nnk.optim.optimizer import Optimizer, at_least_zero
 
@@ -60,7 +62,7 @@ class Adam(Optimizer):
     def _check(self, group: dict[str, Any]) -> None:
         at_least_zero(group, "lr", "eps", "weight_decay")
         betas = group["betas"]
-        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        if np.shape(betas) != (2,) or not all(0 <= number(beta, "betas") < 1 for beta in betas):
             raise ValueError(f"betas is {betas}, expected two numbers, 0 <= beta < 1")
         only(group["foreach"], "foreach", None)
         only(group["fused"], "fused", None)

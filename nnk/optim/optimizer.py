@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnk import backend
+from nnk.nn import arguments
 from nnk.nn.parameter import Parameter
 from nnk.nn.utils import clip_scale, get_total_norm
 from nnk.optim.regularization import perturb
@@ -216,7 +217,7 @@ def _state_value(name: str, value: Any, parameter: Parameter) -> Any:
 
 
 def at_least_zero(group: dict[str, Any], *names: str) -> None:
-    """Raise ValueError unless these options of a group are at least 0."""
+    """Raise TypeError unless these options of a group are numbers, ValueError unless they are at least 0."""
     for name in names:
-        if not group[name] >= 0:
+        if not arguments.number(group[name], name) >= 0:
             raise ValueError(f"{name} is {group[name]}, expected at least 0")

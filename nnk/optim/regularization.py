@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnk import backend, random
+from nnk.nn.arguments import number
 from nnk.nn.module import Module
 from nnk.nn.parameter import Parameter
 
@@ -57,7 +58,7 @@ class MaxNorm:
     limit: float
 
     def __post_init__(self):
-        if not self.limit > 0:
+        if not number(self.limit, "limit") > 0:
             raise ValueError(f"limit is {self.limit}, expected above 0")
 
     def __call__(self, data: Any) -> None:

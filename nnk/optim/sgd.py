@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnk import backend
-from nnk.nn.arguments import only
+from nnk.nn.arguments import number, only
 from nnk.nn.parameter import Parameter
 from nnk.optim.optimizer import Optimizer, at_least_zero
 
@@ -56,6 +56,7 @@ class SGD(Optimizer):
 
     def _check(self, group: dict[str, Any]) -> None:
         at_least_zero(group, "lr", "momentum", "weight_decay")
+        number(group["dampening"], "dampening")
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise ValueError(
                 f"nesterov=True needs momentum > 0 and dampening 0, got momentum {group['momentum']} and dampening "

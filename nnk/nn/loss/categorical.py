@@ -92,7 +92,7 @@ class CrossEntropyLoss(Loss):
         label_smoothing: float = 0.0,
     ):
         super().__init__(size_average, reduce, reduction)
-        if not 0 <= label_smoothing <= 1:
+        if not 0 <= arguments.number(label_smoothing, "label_smoothing") <= 1:
             raise ValueError(f"label_smoothing is {label_smoothing}, expected 0 <= label_smoothing <= 1")
         self.register_buffer("weight", weight)
         _check_weight(self.weight)

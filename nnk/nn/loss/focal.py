@@ -6,6 +6,7 @@ import numbers
 from typing import Any
 
 from nnk import backend
+from nnk.nn import arguments
 from nnk.nn.loss.base import Loss, operand
 from nnk.nn.loss.categorical import as_labels, as_rows, class_weight, from_rows
 
@@ -34,7 +35,7 @@ class FocalLoss(Loss):
 
     def __init__(self, gamma: float = 2, alpha: Any = None, reduction: str = "mean"):
         super().__init__(reduction=reduction)
-        if not gamma >= 0:
+        if not arguments.number(gamma, "gamma") >= 0:
             raise ValueError(f"gamma is {gamma}, expected at least 0")
         self.gamma = gamma
         if isinstance(alpha, numbers.Real):

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nnk import backend
+from nnk.nn import arguments
 from nnk.nn.loss.base import ElementwiseLoss, Loss, broadcast, check_range, operand
 
 __all__ = ["BernoulliNLLLoss", "GaussianNLLLoss", "LaplaceNLLLoss"]
@@ -22,7 +23,7 @@ class _PredictedWidthLoss(Loss):
     def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean"):
         super().__init__(reduction=reduction)
         self.full = full
-        self.eps = eps
+        self.eps = arguments.number(eps, "eps")
 
     def _loss(self, input: Any, target: Any, width: Any) -> Any:
         input = backend.as_array(input)
@@ -121,7 +122,7 @@ class BernoulliNLLLoss(ElementwiseLoss):
 
     def __init__(self, *, eps: float = 1e-6, reduction: str = "mean"):
         super().__init__(reduction=reduction)
-        self.eps = eps
+        self.eps = arguments.number(eps, "eps")
 
     def operands(self, input: Any, target: Any) -> tuple[Any, ...]:
         """Return the target."""

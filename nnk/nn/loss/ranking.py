@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nnk import backend
+from nnk.nn import arguments
 from nnk.nn.loss.base import Loss, broadcast, operand
 
 __all__ = ["MarginRankingLoss"]
@@ -26,7 +27,7 @@ class MarginRankingLoss(Loss):
         self, margin: float = 0.0, size_average: None = None, reduce: None = None, reduction: str = "mean"
     ):
         super().__init__(size_average, reduce, reduction)
-        self.margin = margin
+        self.margin = arguments.number(margin, "margin")
 
     def forward(self, input1: Any, input2: Any, target: Any) -> Any:
         """Return the loss."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any, ClassVar
 
+from nnk.nn import arguments
 from nnk.nn.loss.base import ElementwiseLoss, broadcast, operand
 
 __all__ = ["HuberLoss", "L1Loss", "MSELoss", "SmoothL1Loss"]
@@ -64,7 +65,7 @@ class SmoothL1Loss(_RegressionLoss):
 
     def __init__(self, size_average: None = None, reduce: None = None, reduction: str = "mean", beta: float = 1.0):
         super().__init__(size_average, reduce, reduction)
-        if not beta >= 0:
+        if not arguments.number(beta, "beta") >= 0:
             raise ValueError(f"beta is {beta}, expected at least 0")
         self.beta = float(beta)
 
@@ -87,7 +88,7 @@ class HuberLoss(_RegressionLoss):
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0):
         super().__init__(reduction=reduction)
-        if not delta > 0:
+        if not arguments.number(delta, "delta") > 0:
             raise ValueError(f"delta is {delta}, expected more than 0")
         self.delta = float(delta)
 
