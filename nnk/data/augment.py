@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from nnk import backend
+from nnk.nn.arguments import number
 
 FIRST_COUNTER = 2**31  # of the few numbers per sample; noise for each pixel counts from 0
 
@@ -130,8 +131,10 @@ def describe(step: Step) -> str:
 def interval(value: Any, name: str, around: float | None = None, least: float = -np.inf) -> tuple[float, float]:
     """Return (low, high) from a pair, or from a number: (around - number, around + number), or number twice.
 
-    Raises ValueError, naming the argument, unless least <= low <= high and both are finite.
+    Raises TypeError on what is no number, ValueError unless least <= low <= high and both are finite.
     """
+    for end in value if isinstance(value, (tuple, list)) else (value,):
+        number(end, name)
     if isinstance(value, (tuple, list)):
         ends = tuple(value)
     elif around is None:
@@ -146,6 +149,6 @@ def interval(value: Any, name: str, around: float | None = None, least: float = 
 
 def probability(value: float, name: str = "p") -> float:
     """Return the value; raise ValueError unless it is from 0 to 1."""
-    if not 0 <= value <= 1:
+    if not 0 <= number(value, name) <= 1:
         raise ValueError(f"{name} is {value!r}, expected 0 <= {name} <= 1")
     return float(value)

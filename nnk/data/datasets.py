@@ -7,6 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from nnk.nn.arguments import integer
+
 
 @runtime_checkable
 class Dataset(Protocol):
@@ -38,6 +40,7 @@ class ArrayDataset:
 
     Raises:
         ValueError: no array, a 0-d array, or arrays of different lengths.
+        TypeError, IndexError: at ``dataset[i]``, an i that is no int or out of range.
     """
 
     def __init__(self, *arrays: np.ndarray, transform: Callable[[np.ndarray], np.ndarray] | None = None):
@@ -53,6 +56,7 @@ class ArrayDataset:
         return len(self.arrays[0])
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
+        index = integer(index, "index")
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} is out of range for a data set of {len(self)} samples")
         return tuple(array[0] for array in self.batch([index]))
@@ -65,3 +69,8 @@ class ArrayDataset:
         if self.transform is not None:
             first = self.transform(first)
         return (first, *rest)
+
+    def __repr__(self) -> str:
+        arrays = ", ".join(f"{array.dtype} {array.shape}" for array in self.arrays)
+        transform = "" if self.transform is None else f", transform={self.transform!r}"
+        return f"ArrayDataset({arrays}{transform})"

@@ -113,7 +113,7 @@ class RandomAffine(Augmentation):
         fill: float = 0.0,
     ):
         self.degrees = interval(degrees, "degrees", around=0.0)
-        if translate is not None and (len(translate) != 2 or not all(0 <= share <= 1 for share in translate)):
+        if translate is not None and (np.shape(translate) != (2,) or not all(0 <= share <= 1 for share in translate)):
             raise ValueError(f"translate is {translate!r}, expected two shares from 0 to 1")
         self.translate = None if translate is None else tuple(translate)
         self.scale = None if scale is None else interval(scale, "scale")

@@ -105,6 +105,11 @@ class DataLoader:
             in_worker = threading.current_thread().name.startswith(THREAD_NAME)
             worker.shutdown(wait=not in_worker, cancel_futures=True)
 
+    def __repr__(self) -> str:
+        options = f"batch_size={self.batch_size}, shuffle={self.shuffle}, drop_last={self.drop_last}, seed={self.seed}"
+        steps = f", augment={list(self.augment)}" if self.augment else ""
+        return f"DataLoader({self.dataset!r}, {options}{steps})"
+
     def order(self, epoch: int) -> np.ndarray:
         """Sample indices of epoch ``epoch``, in the order in which it visits them."""
         if not self.shuffle:

@@ -111,7 +111,7 @@ def read_idx(path: str | Path) -> np.ndarray:
     except (EOFError, OSError, zlib.error) as error:
         raise DataError(f"{path} is truncated or damaged ({error}): delete it and download it again") from error
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in IDX_TYPES:
-        raise DataError(f"{path} is no IDX file: it begins with {content[:4]!r}")
+        raise DataError(f"{path} is no IDX file: it begins with {content[:4]!r}: delete it and download it again")
     start = 4 + 4 * content[3]
     shape = tuple(int(size) for size in np.frombuffer(content[4:start][: (len(content) - 4) // 4 * 4], ">u4"))
     dtype = np.dtype(IDX_TYPES[content[2]])

@@ -72,8 +72,8 @@ def clip_grad_norm_(
 ) -> Any:
     """Scale all gradients by min(1, max_norm / (norm + 1e-6)), where norm is that of all of them as one vector.
 
-    Returns the norm before, a 0-d array; see `get_total_norm` for the arguments and errors. A norm of inf or NaN makes
-    infinite elements, or all, NaN, as in PyTorch.
+    Returns the norm before, a 0-d array; see `get_total_norm` for the arguments and errors, and TypeError on what is no
+    parameter. A norm of inf or NaN makes infinite elements, or all, NaN, as in PyTorch.
     Source: Pascanu, Mikolov and Bengio (2013), arXiv:1211.5063, algorithm 1.
     """
     clipped = _with_grad(parameters)
@@ -87,7 +87,7 @@ def clip_grad_value_(
 ) -> None:
     """Bring every element of all gradients into the range ±clip_value; NaN stays NaN.
 
-    Raises ValueError on a negative `clip_value`, and unless `foreach` is None.
+    Raises ValueError on a negative `clip_value`, and unless `foreach` is None; TypeError on what is no parameter.
     """
     arguments.only(foreach, "foreach", None)
     clip_value = float(clip_value)
@@ -99,7 +99,14 @@ def clip_grad_value_(
 
 
 def _with_grad(parameters: Parameter | Iterable[Parameter]) -> list[Parameter]:
-    parameters = [parameters] if isinstance(parameters, Parameter) else parameters
+    if not isinstance(parameters, (Parameter, Iterable)):
+        raise TypeError(
+            f"parameters is a {type(parameters).__name__}, expected parameters, as model.parameters() gives them"
+        )
+    parameters = [parameters] if isinstance(parameters, Parameter) else list(parameters)
+    for parameter in parameters:
+        if not isinstance(parameter, Parameter):
+            raise TypeError(f"parameters holds a {type(parameter).__name__}, expected nnk.nn.Parameter")
     return [parameter for parameter in parameters if parameter.grad is not None]
 
 

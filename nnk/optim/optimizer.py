@@ -40,7 +40,10 @@ class Optimizer:
         self.state: dict[Parameter, dict[str, Any]] = {}
         self.param_groups: list[dict[str, Any]] = []
         if isinstance(params, Parameter) or not isinstance(params, Iterable):
-            raise TypeError(f"params is a {type(params).__name__}, expected an iterable of parameters or of dicts")
+            raise TypeError(
+                f"params is a {type(params).__name__}, expected an iterable of parameters, such as model.parameters(), "
+                "or of dicts"
+            )
         params = list(params)
         if not params:
             raise ValueError("params is empty, expected at least one parameter")

@@ -365,3 +365,22 @@ def test_functions_of_images_are_steps():
 def test_bad_arguments_are_named(make, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: RandomAffine("10"), "degrees is '10', expected a number"),
+        (lambda: RandomAffine(None), "degrees is None, expected a number"),
+        (lambda: GaussianNoise((0.1, "a")), "sigma is 'a', expected a number"),
+        (lambda: RandomHorizontalFlip("0.5"), "p is '0.5', expected a number"),
+    ],
+)
+def test_what_is_no_number(make, message):
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+def test_a_single_share_to_translate_by():
+    with pytest.raises(ValueError, match=r"translate is 0\.1, expected two shares from 0 to 1"):
+        RandomAffine(10, translate=0.1)

@@ -93,3 +93,19 @@ def test_normalize_rejects_other_channels():
         Normalize([0, 0, 0], [1, 1, 1])(np.zeros((2, 4, 5, 5)))
     with pytest.raises(ValueError, match="not empty"):
         Normalize.fit(np.zeros((0, 1, 2, 2)))
+
+
+def test_an_index_is_an_int():
+    data = ArrayDataset(np.arange(3))
+    assert data[np.int64(1)] == (1,)
+    with pytest.raises(TypeError, match=r"index is slice\(None, 2, None\), expected an int"):
+        data[:2]
+
+
+def test_repr_says_what_is_in_it():
+    images, labels = np.zeros((4, 1, 2, 2), np.uint8), np.zeros(4, np.int64)
+    assert repr(ArrayDataset(images, labels)) == "ArrayDataset(uint8 (4, 1, 2, 2), int64 (4,))"
+    normalise = Normalize(1, 2)
+    assert repr(ArrayDataset(images, transform=normalise)) == (
+        f"ArrayDataset(uint8 (4, 1, 2, 2), transform={normalise!r})"
+    )

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nnk
-from nnk.data import ArrayDataset, DataLoader
+from nnk.data import ArrayDataset, DataLoader, RandomHorizontalFlip
 from nnk.data.loader import THREAD_NAME
 from nnk.kernels.cpu._thread import thread
 
@@ -208,3 +208,11 @@ def test_bad_arguments_are_named(kwargs, error, message):
 def test_an_iterator_is_no_data_set():
     with pytest.raises(TypeError, match="dataset is a list_iterator, expected __len__ and __getitem__"):
         DataLoader(iter([1, 2]))
+
+
+def test_repr_says_what_it_does():
+    data = ArrayDataset(np.zeros((4, 1, 2, 2), np.float32))
+    loader = DataLoader(data, 2, shuffle=True, seed=7)
+    assert repr(loader) == f"DataLoader({data!r}, batch_size=2, shuffle=True, drop_last=False, seed=7)"
+    flip = RandomHorizontalFlip()
+    assert repr(DataLoader(data, augment=[flip])).endswith(f", augment=[{flip!r}])")

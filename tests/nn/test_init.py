@@ -162,6 +162,8 @@ def test_arguments_are_torchs(name):
     [
         (lambda: init.trunc_normal_(np.zeros(2), a=1, b=1), "a is 1 and b is 1, expected a < b"),
         (lambda: init.trunc_normal_(np.zeros(2), std=0), "std is 0, expected above 0"),
+        (lambda: init.normal_(np.zeros(2), std=-1), "std is -1, expected at least 0"),
+        (lambda: init.uniform_(np.zeros(2), 1, 0), "a is 1 and b is 0, expected a <= b"),
         (lambda: init.orthogonal_(np.zeros(2)), r"tensor has shape \(2,\)"),
         (lambda: init.eye_(np.zeros(2)), r"tensor has shape \(2,\), expected two axes"),
         (lambda: init.sparse_(np.zeros((2, 2, 2)), 0.1), "expected two axes"),
@@ -173,3 +175,13 @@ def test_arguments_are_torchs(name):
 def test_what_cannot_be_filled(fill, message):
     with pytest.raises(ValueError, match=message):
         fill()
+
+
+@pytest.mark.parametrize(
+    "fill", [init.zeros_, init.normal_, init.xavier_uniform_, init.orthogonal_, init.eye_, init.dirac_]
+)
+def test_only_arrays_of_floats_are_filled(fill):
+    with pytest.raises(TypeError, match="tensor is a list, expected a Parameter or an array"):
+        fill([[1.0]])
+    with pytest.raises(TypeError, match="tensor has dtype int64, expected floats"):
+        fill(np.ones((2, 2, 2), np.int64))

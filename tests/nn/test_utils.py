@@ -100,3 +100,11 @@ def test_value(rng):
 def test_foreach_takes_its_default_only(rng):
     with pytest.raises(ValueError, match="foreach=True"):
         clip_grad_norm_(parameters(rng), 1.0, foreach=True)
+
+
+@pytest.mark.parametrize("clip", [clip_grad_norm_, clip_grad_value_])
+def test_what_is_no_parameter(clip):
+    with pytest.raises(TypeError, match=r"parameters is a Linear, expected parameters, as model.parameters\(\) gives"):
+        clip(nn.Linear(2, 2), 1.0)
+    with pytest.raises(TypeError, match=r"parameters holds a ndarray, expected nnk\.nn\.Parameter"):
+        clip([np.ones(2)], 1.0)

@@ -1,7 +1,8 @@
 """Functions that fill an array in place.
 
 Each takes a `Parameter` or an array and returns it. Random ones draw from nnk's generator (`nnk.manual_seed`), or from
-`generator`, a `numpy.random.Generator`; they draw in float64, so a model gets the same numbers in every dtype.
+`generator`, a `numpy.random.Generator`; they draw in float64, so a model gets the same numbers in every dtype. All
+raise TypeError on anything but a `Parameter` or an array of floats.
 """
 
 from __future__ import annotations
@@ -47,7 +48,17 @@ def full(shape: tuple[int, ...], value: float, device: str | None, dtype: Any) -
     return backend.asarray_on(np.full(shape, value, backend.as_dtype(dtype)), backend.check_device(device))
 
 
+def _shape(tensor: Fillable) -> tuple[int, ...]:
+    """Return the shape of what is to be filled; raise TypeError unless it is a `Parameter` or an array of floats."""
+    if not isinstance(tensor, (Parameter, np.ndarray)) and backend.device_of(tensor) != "cuda":
+        raise TypeError(f"tensor is a {type(tensor).__name__}, expected a Parameter or an array")
+    if tensor.dtype.kind != "f":
+        raise TypeError(f"tensor has dtype {tensor.dtype}, expected floats")
+    return tensor.shape
+
+
 def _fill(tensor: Fillable, values: Any) -> Fillable:
+    _shape(tensor)  # for its check
     array = tensor.data if isinstance(tensor, Parameter) else tensor
     array[...] = values if np.ndim(values) == 0 else backend.asarray_on(values, backend.device_of(array))
     return tensor
@@ -71,15 +82,25 @@ def ones_(tensor: Fillable) -> Fillable:
 def uniform_(
     tensor: Fillable, a: float = 0.0, b: float = 1.0, generator: np.random.Generator | None = None
 ) -> Fillable:
-    """Fill with numbers drawn evenly from [a, b)."""
-    return _fill(tensor, (generator or random.generator()).uniform(a, b, tensor.shape))
+    """Fill with numbers drawn evenly from [a, b).
+
+    Raises ValueError unless a <= b.
+    """
+    if not a <= b:
+        raise ValueError(f"a is {a} and b is {b}, expected a <= b")
+    return _fill(tensor, (generator or random.generator()).uniform(a, b, _shape(tensor)))
 
 
 def normal_(
     tensor: Fillable, mean: float = 0.0, std: float = 1.0, generator: np.random.Generator | None = None
 ) -> Fillable:
-    """Fill with numbers drawn from a normal distribution."""
-    return _fill(tensor, (generator or random.generator()).normal(mean, std, tensor.shape))
+    """Fill with numbers drawn from a normal distribution of this `mean` and standard deviation `std`.
+
+    Raises ValueError unless std >= 0.
+    """
+    if not std >= 0:
+        raise ValueError(f"std is {std}, expected at least 0")
+    return _fill(tensor, (generator or random.generator()).normal(mean, std, _shape(tensor)))
 
 
 def trunc_normal_(
@@ -102,7 +123,7 @@ def trunc_normal_(
     low, high = (a - mean) / std, (b - mean) / std
     inside = (math.erf(high / math.sqrt(2)) - math.erf(low / math.sqrt(2))) / 2
     peak = min(max(0.0, low), high)  # where the density within the bounds is largest
-    values = np.empty(math.prod(tensor.shape))
+    values = np.empty(math.prod(_shape(tensor)))
     missing = np.arange(values.size)
     while missing.size:
         if inside > 0.3:
@@ -130,7 +151,7 @@ def dirac_(tensor: Fillable, groups: int = 1) -> Fillable:
     Within each of `groups` groups, output channel d is input channel d. Raises ValueError unless there are three to
     five axes, the first a multiple of `groups`.
     """
-    shape = tensor.shape
+    shape = _shape(tensor)
     if len(shape) not in (3, 4, 5):
         raise ValueError(f"tensor has shape {shape}, expected three to five axes (out, in, *window)")
     if groups < 1 or shape[0] % groups:
@@ -180,9 +201,10 @@ def sparse_(
 
 
 def _matrix(tensor: Fillable) -> tuple[int, int]:
-    if len(tensor.shape) != 2:
-        raise ValueError(f"tensor has shape {tensor.shape}, expected two axes")
-    return tensor.shape
+    shape = _shape(tensor)
+    if len(shape) != 2:
+        raise ValueError(f"tensor has shape {shape}, expected two axes")
+    return shape
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
@@ -206,10 +228,11 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
 def _fans(tensor: Fillable) -> tuple[int, int]:
     """Return how many inputs feed one output, and how many outputs one input feeds: (out, in, *window) weights."""
-    if len(tensor.shape) < 2:
-        raise ValueError(f"tensor has shape {tensor.shape}, expected at least two axes (out, in, ...)")
-    window = math.prod(tensor.shape[2:])
-    return tensor.shape[1] * window, tensor.shape[0] * window
+    shape = _shape(tensor)
+    if len(shape) < 2:
+        raise ValueError(f"tensor has shape {shape}, expected at least two axes (out, in, ...)")
+    window = math.prod(shape[2:])
+    return shape[1] * window, shape[0] * window
 
 
 def _kaiming_std(tensor: Fillable, a: float, mode: str, nonlinearity: str) -> float:
