@@ -1,15 +1,14 @@
 """Channels-last memory: how arrays of any strides enter a kernel, and how outputs are laid out.
 
-Image arrays have the logical shape (N, C, H, W) over memory in the order N, H, W, C. Axes of size 1 have no say in what
-the layout is: NumPy gives them arbitrary strides.
+Image arrays have the logical shape (N, C, H, W) over memory in the order N, H, W, C; `kernels/strides.py` tells what
+the strides of an array mean.
 """
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 
+from .. import strides
 from ._memory import empty
 
 _FLOAT = np.dtype(np.float32)
@@ -20,41 +19,9 @@ def empty_image(n: int, c: int, h: int, w: int, dtype: np.dtype = _FLOAT) -> np.
     return empty((n, h, w, c), dtype).transpose(0, 3, 1, 2)
 
 
-def _is_dense(shape: tuple[int, ...], strides: tuple[int, ...], pitch: int, order: tuple[int, ...]) -> bool:
-    """Whether the axes, taken in this order (outermost first), lie without gaps; the innermost has this pitch."""
-    if 0 in shape:
-        return True
-    for axis in reversed(order):
-        if shape[axis] != 1:
-            if strides[axis] != pitch:
-                return False
-            pitch *= shape[axis]
-    return True
-
-
-@functools.cache
-def _channels_last_order(ndim: int) -> tuple[int, ...]:
-    return (0, *range(2, ndim), 1) if ndim > 2 else tuple(range(ndim))
-
-
-# Arrays of few shapes come again and again.
-@functools.lru_cache(4096)
-def _is_channels_last(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> bool:
-    return _is_dense(shape, strides, itemsize, _channels_last_order(len(shape)))
-
-
-@functools.lru_cache(4096)
-def _memory_order(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[int, ...] | None:
-    axes = tuple(range(len(shape)))
-    if _is_dense(shape, strides, itemsize, axes):
-        return axes
-    order = tuple(sorted(axes, key=lambda a: (-strides[a], -shape[a])))
-    return order if _is_dense(shape, strides, itemsize, order) else None
-
-
 def is_channels_last(x: np.ndarray) -> bool:
     """Whether x (N, C, ...) lies in memory as N, ..., C without gaps."""
-    return _is_channels_last(x.shape, x.strides, x.itemsize)
+    return strides.is_channels_last(x.shape, x.strides, x.itemsize)
 
 
 def channels_last(x: np.ndarray) -> np.ndarray:
@@ -70,7 +37,7 @@ def empty_like_image(x: np.ndarray) -> np.ndarray:
     """An uninitialised array of x's shape over channels-last memory (C-contiguous for two axes or fewer)."""
     if is_channels_last(x):
         return empty(x.shape, x.dtype, x.strides)
-    order = _channels_last_order(x.ndim)
+    order = strides.channels_last_order(x.ndim)
     return empty(tuple(x.shape[a] for a in order), x.dtype).transpose(np.argsort(order))
 
 
@@ -85,7 +52,7 @@ def contiguous(x: np.ndarray) -> np.ndarray:
 
 def memory_order(x: np.ndarray) -> tuple[int, ...] | None:
     """The order of axes (outermost first) in which x lies in memory without gaps, or None if there are gaps."""
-    return _memory_order(x.shape, x.strides, x.itemsize)
+    return strides.memory_order(x.shape, x.strides, x.itemsize)
 
 
 def dense(x: np.ndarray) -> np.ndarray:
@@ -100,7 +67,7 @@ def empty_like(x: np.ndarray) -> np.ndarray:
 
 def like(x: np.ndarray, model: np.ndarray) -> np.ndarray:
     """x itself if it lies in memory as the dense `model` of its shape does, else a copy that does."""
-    if x.strides == model.strides or _is_dense(x.shape, x.strides, x.itemsize, memory_order(model)):
+    if x.strides == model.strides or strides.is_dense(x.shape, x.strides, x.itemsize, memory_order(model)):
         return x
     copy = empty_like(model)
     copy[...] = x

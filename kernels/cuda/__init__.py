@@ -1,9 +1,18 @@
-"""The kernels for NVIDIA GPUs. They are not written yet: asking for one raises NotImplementedError."""
+"""The kernels for NVIDIA GPUs, in Numba CUDA: float32, float16 and bfloat16 in memory, float32 arithmetic.
 
-from ..ops import FILES
+Each file holds the functions of the file of the same name in `reference`; arrays are CuPy's. What they stand on (a
+leading underscore, `ptx.py` and `launch.py`), from the bottom up:
 
+- `_numba.py`: what is taken from numba-cuda, whichever version; `ptx.py`: the machine's own instructions, each with its
+  emulation for the simulator; `_emulation.py`: pointers and warps there; `_math.py`: elementary functions.
+- `launch.py`: kernels, how they become machine code, and launches of about 2 µs.
+- `_memory.py`, `_layout.py`: arrays and their memory order.
+- `_pointwise.py`: how elementwise kernels walk memory.
 
-def __getattr__(name):
-    if name in FILES:
-        raise NotImplementedError(f"nnk has no CUDA kernel {name!r} yet: keep model and data on the CPU")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+A kernel compiles when it is first called, never at import. With NUMBA_ENABLE_CUDASIM=1 all of this runs without a GPU,
+on NumPy arrays, in Numba's simulator: for tests.
+"""
+
+from ..ops import expose
+
+expose(__name__)

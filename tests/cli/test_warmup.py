@@ -15,9 +15,9 @@ def few(monkeypatch, tmp_path):
     natives = [native for native in warm.every() if native.name in NAMES]
     monkeypatch.setattr(warm, "every", lambda: natives)
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
-    cache._places.cache_clear()
+    cache._store.places.cache_clear()
     yield
-    cache._places.cache_clear()
+    cache._store.places.cache_clear()
 
 
 def test_warmup_compiles_what_is_missing_and_says_where(capsys, tmp_path):

@@ -9,6 +9,7 @@ import time
 import pytest
 from numba import types
 
+from nnk.kernels import codestore
 from nnk.kernels.cpu import _cache
 from nnk.kernels.cpu._compile import Native
 
@@ -24,9 +25,9 @@ def cache(monkeypatch, tmp_path):
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "home"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temp"))
-    _cache._places.cache_clear()
+    _cache._store.places.cache_clear()
     yield _cache
-    _cache._places.cache_clear()
+    _cache._store.places.cache_clear()
 
 
 # ---------------------------------------------------------------- the name of the folder
@@ -115,7 +116,7 @@ def test_the_user_alone_may_enter(cache, tmp_path):
 def test_a_folder_that_others_can_write_is_refused(mode, cache, tmp_path):
     refused = cache.folder()
     refused.chmod(mode)
-    cache._places.cache_clear()
+    cache._store.places.cache_clear()
     path = cache.folder()
     assert path == tmp_path / "temp" / f"nnk-{os.getuid()}" / refused.name
     assert path.stat().st_mode & 0o777 == path.parent.stat().st_mode & 0o777 == 0o700
@@ -126,9 +127,9 @@ def test_only_this_user_and_root_are_trusted(cache, monkeypatch):
     home = cache.folder()
     owner = home.stat().st_uid
     monkeypatch.setattr(os, "getuid", lambda: owner + 1)
-    assert cache._is_private(home) == (owner == 0)
+    assert codestore._is_private(home) == (owner == 0)
     monkeypatch.setattr(os, "getuid", lambda: owner)
-    assert cache._is_private(home)
+    assert codestore._is_private(home)
 
 
 @pytest.mark.parametrize("obstacle", ["a file", "a place where nothing can be made"])
@@ -158,7 +159,7 @@ def test_what_is_kept_where_nothing_can_be_written_is_read(cache, tmp_path, monk
     cache.write("damaged", b"code")
     home = cache.folder()
     (home / "damaged").write_bytes(b"")
-    cache._places.cache_clear()
+    cache._store.places.cache_clear()
     may = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: path != home and may(path, mode))
     assert cache.read("old") == b"code"
@@ -205,7 +206,7 @@ def test_folders_unused_for_a_month_are_deleted(cache, tmp_path):
     (base / "cpu-unmarked").mkdir()
     os.utime(cache.folder() / "used", (time.time() - 31 * day,) * 2)
     current = cache.folder()
-    cache._places.cache_clear()
+    cache._store.places.cache_clear()
     assert cache.folder() == current
     assert {path.name for path in base.iterdir()} == {current.name, "cpu-recent", "cuda-old", "cpu-unmarked"}
     assert time.time() - (current / "used").stat().st_mtime < day

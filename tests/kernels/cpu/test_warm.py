@@ -18,9 +18,9 @@ def few(monkeypatch, tmp_path):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(_warm, "every", lambda: natives)
     monkeypatch.setattr(_warm, "get_num_threads", lambda: 2)
-    _cache._places.cache_clear()
+    _cache._store.places.cache_clear()
     yield {name: tmp_path / _cache.folder().name / name for name in FEW}
-    _cache._places.cache_clear()
+    _cache._store.places.cache_clear()
 
 
 def test_every_kernel_of_every_file_is_known():

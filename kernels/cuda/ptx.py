@@ -1,0 +1,263 @@
+"""The machine's own instructions as functions for kernels, each with its emulation for the simulator beside it.
+
+A pointer's elements are float32, float16 or bfloat16 in memory and float32 in registers: `load` and `store` convert.
+`load_vector` and `store_vector` move 16 bytes at once between memory and a `cuda.local.array` of float32, which the
+compiler keeps in registers; `lanes(p)` elements make such a vector. Offsets count elements and may have 32 or 64 bits;
+there is no wrap-around for negative ones, and vectors must be aligned to 16 bytes.
+
+Warp collectives take part with all 32 lanes: every thread of the warp must reach the call.
+
+Source: Parallel Thread Execution ISA, NVIDIA.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._numba import SIMULATED, cuda, device
+
+FULL_WARP = 0xFFFFFFFF
+
+if SIMULATED:
+    from ._emulation import Pointer, collective
+
+    def lanes(p: Pointer) -> int:
+        """Elements in 16 bytes: 4 of float32, 8 of the 16-bit types."""
+        return 16 // p.memory.itemsize
+
+    def load(p: Pointer, i: int) -> np.float32:
+        """p[i] as float32."""
+        return np.float32(p[i])
+
+    def store(p: Pointer, i: int, value: float) -> None:
+        """p[i] = value, rounded to the nearest."""
+        p[i] = value
+
+    def load_vector(registers: np.ndarray, p: Pointer, i: int) -> None:
+        """registers[:lanes(p)] = p[i:i + lanes(p)]."""
+        registers[: lanes(p)] = p.vector(i)
+
+    def store_vector(p: Pointer, i: int, registers: np.ndarray) -> None:
+        """p[i:i + lanes(p)] = registers[:lanes(p)], rounded to the nearest."""
+        p.vector(i)[:] = registers[: lanes(p)]
+
+    def bits(x: float) -> np.uint32:
+        """The 32 bits of a float32."""
+        return np.float32(x).view(np.uint32)
+
+    def from_bits(word: int) -> np.float32:
+        """The float32 of these 32 bits."""
+        return np.uint32(word).view(np.float32)
+
+    def reciprocal(x: float) -> np.float32:
+        """1 / x to the last place or one beside it; 0 where the result would be subnormal."""
+        return np.float32(1) / np.float32(x)
+
+    def multiply_high(a: int, b: int) -> np.uint32:
+        """The upper 32 bits of the product of two unsigned 32-bit integers."""
+        return np.uint32(int(a) * int(b) >> 32)
+
+    def multiply_low(a: int, b: int) -> np.uint32:
+        """The lower 32 bits of the product of two unsigned 32-bit integers."""
+        return np.uint32(int(a) * int(b) & 0xFFFFFFFF)
+
+    def shuffle_xor(value: float, mask: int) -> float:
+        """The value of the lane whose number differs from this one's in the bits of `mask`."""
+        return collective(value, lambda values: [values[lane ^ mask] for lane in range(len(values))])
+
+    def shuffle(value: float, source: int) -> float:
+        """The value of the lane `source`."""
+        return collective((value, source), lambda pairs: [pairs[source & 31][0] for _, source in pairs])
+
+    def ballot(condition: bool) -> int:
+        """A word with bit i set where the condition holds in lane i."""
+        return collective(
+            bool(condition), lambda votes: [sum(1 << lane for lane, vote in enumerate(votes) if vote)] * len(votes)
+        )
+
+else:
+    from llvmlite import ir
+
+    from ._numba import intrinsic, signature, types
+
+    _FLOAT, _HALF, _I16, _I32, _I64 = ir.FloatType(), ir.HalfType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
+    _FOUR = ir.LiteralStructType([_I32] * 4)
+
+    def _asm(builder, text: str, constraints: str, result, *args):
+        """Instructions that touch memory, in their place; LLVM's own vectors of 16-bit numbers would be split."""
+        kind = ir.FunctionType(result, [arg.type for arg in args])
+        return builder.call(ir.InlineAsm(kind, text, constraints + ",~{memory}", side_effect=True), args)
+
+    def _is_half(pointer_type) -> bool:
+        return pointer_type.dtype == types.float16
+
+    def _is_bfloat(pointer_type) -> bool:
+        return pointer_type.dtype == types.uint16
+
+    def _lanes(pointer_type) -> int:
+        return 16 // (pointer_type.dtype.bitwidth // 8)
+
+    def _global(builder, pointer_type, pointer, offset):
+        """The address of an element in global memory, typed as what memory holds."""
+        kind = _HALF if _is_half(pointer_type) else _I16 if _is_bfloat(pointer_type) else None
+        if kind is None:
+            kind = pointer.type.pointee
+        base = builder.bitcast(pointer, kind.as_pointer())
+        return builder.gep(builder.addrspacecast(base, kind.as_pointer(1)), [offset])
+
+    def _to_float(builder, pointer_type, value, count: int):
+        """float32 from what memory holds: one element or a vector of `count`."""
+
+        def of(scalar):
+            return scalar if count == 1 else ir.VectorType(scalar, count)
+
+        if _is_half(pointer_type):
+            return builder.fpext(value, of(_FLOAT))
+        if _is_bfloat(pointer_type):
+            wide = builder.zext(value, of(_I32))
+            sixteen = _I32(16) if count == 1 else ir.Constant(of(_I32), [16] * count)
+            return builder.bitcast(builder.shl(wide, sixteen), of(_FLOAT))
+        return value
+
+    def _narrow(builder, pointer_type, value):
+        """What memory holds of one float32, rounded to the nearest."""
+        if _is_half(pointer_type):
+            return builder.fptrunc(value, _HALF)
+        if _is_bfloat(pointer_type):
+            kind = ir.FunctionType(_I16, [_FLOAT])
+            return builder.call(ir.InlineAsm(kind, "cvt.rn.bf16.f32 $0, $1;", "=h,f"), [value])
+        return value
+
+    def _is_float(pointer_type) -> bool:
+        return pointer_type.dtype in (types.float32, types.float16, types.uint16)
+
+    @intrinsic
+    def lanes(typing, p):
+        """Elements in 16 bytes: 4 of float32, 8 of the 16-bit types."""
+        count = _lanes(p)
+        return signature(types.int32, p), lambda context, builder, sig, args: _I32(count)
+
+    @intrinsic
+    def load(typing, p, i):
+        """p[i] as float32."""
+        if not _is_float(p):
+            raise TypeError(f"load() reads floats; index a pointer to {p.dtype} instead")
+
+        def generate(context, builder, sig, args):
+            kind = sig.args[0]
+            return _to_float(builder, kind, builder.load(_global(builder, kind, args[0], args[1])), 1)
+
+        return signature(types.float32, p, i), generate
+
+    @intrinsic
+    def store(typing, p, i, value):
+        """p[i] = value, rounded to the nearest."""
+
+        def generate(context, builder, sig, args):
+            kind = sig.args[0]
+            builder.store(_narrow(builder, kind, args[2]), _global(builder, kind, args[0], args[1]))
+            return context.get_dummy_value()
+
+        return signature(types.void, p, i, types.float32), generate
+
+    def _registers(context, builder, kind, value):
+        return context.make_array(kind)(context, builder, value=value).data
+
+    @intrinsic
+    def load_vector(typing, registers, p, i):
+        """registers[:lanes(p)] = p[i:i + lanes(p)]."""
+
+        def generate(context, builder, sig, args):
+            count = _lanes(sig.args[1])
+            address = _global(builder, sig.args[1], args[1], args[2])
+            words = _asm(builder, "ld.global.v4.b32 {$0, $1, $2, $3}, [$4];", "=r,=r,=r,=r,l", _FOUR, address)
+            held = ir.Constant(ir.VectorType(_I32, 4), ir.Undefined)
+            for word in range(4):
+                held = builder.insert_element(held, builder.extract_value(words, word), _I32(word))
+            held = builder.bitcast(held, ir.VectorType(address.type.pointee, count))
+            values = _to_float(builder, sig.args[1], held, count)
+            target = _registers(context, builder, sig.args[0], args[0])
+            for lane in range(count):
+                builder.store(builder.extract_element(values, _I32(lane)), builder.gep(target, [_I32(lane)]))
+            return context.get_dummy_value()
+
+        return signature(types.void, registers, p, i), generate
+
+    @intrinsic
+    def store_vector(typing, p, i, registers):
+        """p[i:i + lanes(p)] = registers[:lanes(p)], rounded to the nearest."""
+
+        def generate(context, builder, sig, args):
+            count = _lanes(sig.args[0])
+            source = _registers(context, builder, sig.args[2], args[2])
+            address = _global(builder, sig.args[0], args[0], args[1])
+            vector = ir.Constant(ir.VectorType(address.type.pointee, count), ir.Undefined)
+            for lane in range(count):
+                value = _narrow(builder, sig.args[0], builder.load(builder.gep(source, [_I32(lane)])))
+                vector = builder.insert_element(vector, value, _I32(lane))
+            held = builder.bitcast(vector, ir.VectorType(_I32, 4))
+            words = [builder.extract_element(held, _I32(word)) for word in range(4)]
+            _asm(builder, "st.global.v4.b32 [$0], {$1, $2, $3, $4};", "l,r,r,r,r", ir.VoidType(), address, *words)
+            return context.get_dummy_value()
+
+        return signature(types.void, p, i, registers), generate
+
+    @intrinsic
+    def bits(typing, x):
+        """The 32 bits of a float32."""
+
+        def generate(context, builder, sig, args):
+            return builder.bitcast(args[0], _I32)
+
+        return signature(types.uint32, types.float32), generate
+
+    @intrinsic
+    def from_bits(typing, word):
+        """The float32 of these 32 bits."""
+
+        def generate(context, builder, sig, args):
+            return builder.bitcast(args[0], _FLOAT)
+
+        return signature(types.float32, types.uint32), generate
+
+    @intrinsic
+    def multiply_high(typing, a, b):
+        """The upper 32 bits of the product of two unsigned 32-bit integers."""
+
+        def generate(context, builder, sig, args):
+            wide = builder.mul(builder.zext(args[0], _I64), builder.zext(args[1], _I64))
+            return builder.trunc(builder.lshr(wide, _I64(32)), _I32)
+
+        return signature(types.uint32, types.uint32, types.uint32), generate
+
+    @intrinsic
+    def multiply_low(typing, a, b):
+        """The lower 32 bits of the product of two unsigned 32-bit integers."""
+        return signature(types.uint32, types.uint32, types.uint32), lambda context, builder, sig, args: builder.mul(
+            args[0], args[1]
+        )
+
+    @intrinsic
+    def reciprocal(typing, x):
+        """1 / x to the last place or one beside it; 0 where the result would be subnormal."""
+
+        def generate(context, builder, sig, args):
+            kind = ir.FunctionType(_FLOAT, [_FLOAT])
+            return builder.call(ir.InlineAsm(kind, "rcp.approx.ftz.f32 $0, $1;", "=f,f"), [args[0]])
+
+        return signature(types.float32, types.float32), generate
+
+    @device
+    def shuffle_xor(value, mask):
+        """The value of the lane whose number differs from this one's in the bits of `mask`."""
+        return cuda.shfl_xor_sync(FULL_WARP, value, mask)
+
+    @device
+    def shuffle(value, source):
+        """The value of the lane `source`."""
+        return cuda.shfl_sync(FULL_WARP, value, source)
+
+    @device
+    def ballot(condition):
+        """A word with bit i set where the condition holds in lane i."""
+        return cuda.ballot_sync(FULL_WARP, condition)

@@ -1,0 +1,33 @@
+"""The CUDA kernels run in Numba's simulator where NUMBA_ENABLE_CUDASIM=1 is set, else on a GPU, else not at all."""
+
+import importlib.util
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+try:
+    from nnk.kernels.cuda._numba import SIMULATED
+except ImportError:  # without numba-cuda there is nothing to run
+    SIMULATED, collect_ignore_glob = False, ["test_*.py"]
+
+if SIMULATED:
+    # The folder has no package: pytest imports test files by their path alone.
+    spec = importlib.util.spec_from_file_location("cuda_simulator", Path(__file__).with_name("simulator.py"))
+    sys.modules["cuda_simulator"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules["cuda_simulator"])
+    sys.modules["cuda_simulator"].install()
+
+
+@pytest.fixture(scope="session")
+def cuda_kernels():
+    """The backend, for NumPy arrays: simulated, or on the GPU behind transfers of whole memory blocks."""
+    if SIMULATED:
+        return import_module("nnk.kernels.cuda")
+    from nnk import backend
+
+    problem = backend.cuda_problem()
+    if problem:
+        pytest.skip(f"NUMBA_ENABLE_CUDASIM=1 is not set, and there is no GPU: {problem}")
+    return import_module("cuda_transfers").Transferring(import_module("nnk.kernels.cuda"))

@@ -1,0 +1,199 @@
+"""A scheduler for Numba's CUDA simulator: the threads of a block are greenlets, run in turn by one system thread.
+
+Numba's own runs each CUDA thread as a system thread and polls them at barriers. Here a block of 256 threads takes some
+milliseconds, and every run is the same. A thread runs until it meets a barrier or a collective, then the next one does;
+the order is forward, or backward with `order.backward`, so that what depends on it shows. On top of Numba's:
+
+- warps meet in collectives (`ptx.shuffle_xor`, …), of all 32 lanes;
+- shared and local memory begin as NaN (all bits set), and a thread that leaves is not waited for;
+- a barrier or collective that not everybody reaches is an error.
+
+Not modelled: the order in which memory is seen by other threads between barriers, bank conflicts, speed.
+
+Written against numba-cuda 0.20 to 0.30, whose inner names it replaces; `install` fails where one of them is missing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from types import SimpleNamespace
+
+import greenlet
+import numpy as np
+from numba.cuda.simulator import kernel as numba_kernel
+from numba.cuda.simulator import kernelapi
+
+from nnk.kernels.cuda import _emulation
+
+order = SimpleNamespace(backward=False)
+_running = SimpleNamespace(thread=None)
+
+
+class Thread:
+    """One CUDA thread, with what the simulator asks of a system thread."""
+
+    __slots__ = ("block", "blockIdx", "greenlet", "number", "threadIdx")
+
+    def __init__(self, block: Block, number: int, thread_index, block_index):
+        self.block, self.number = block, number
+        self.threadIdx, self.blockIdx = thread_index, block_index
+        self.greenlet = greenlet.greenlet(block.body)
+
+    @property
+    def thread_id(self) -> int:
+        return self.number
+
+    def syncthreads(self) -> None:
+        self.block.barrier.meet(self, None, lambda values: values)
+
+    def syncthreads_count(self, value) -> int:
+        return self.block.barrier.meet(self, value, lambda values: [sum(map(bool, values))] * len(values))
+
+    def syncthreads_and(self, value) -> int:
+        return self.block.barrier.meet(self, value, lambda values: [int(all(values))] * len(values))
+
+    def syncthreads_or(self, value) -> int:
+        return self.block.barrier.meet(self, value, lambda values: [int(any(values))] * len(values))
+
+
+class Meeting:
+    """A place where a group of threads wait for each other and exchange values."""
+
+    def __init__(self, block: Block, name: str, members: range):
+        self.block, self.name, self.first = block, name, members.start
+        self.expected = len(members)
+        self.values = [None] * len(members)
+        self.waiting: list[Thread] = []
+        self.answers: list = []
+        self.exchange = None
+
+    def meet(self, thread: Thread, value, exchange):
+        """Wait for the others; every thread gets its own item of `exchange(values)`."""
+        place = thread.number - self.first
+        self.values[place], self.exchange = value, exchange
+        self.waiting.append(thread)
+        if len(self.waiting) == self.expected:
+            self.open(thread)
+        else:
+            self.block.hub.switch()
+        return self.answers[place]
+
+    def leave(self) -> None:
+        """A thread has returned from the kernel: the others no longer wait for it."""
+        self.expected -= 1
+        if self.waiting and len(self.waiting) == self.expected:
+            self.open(None)
+
+    def open(self, last: Thread | None) -> None:
+        self.answers = list(self.exchange(self.values))
+        self.block.ready.extend(thread for thread in self.waiting if thread is not last)
+        self.waiting = []
+
+
+class Block:
+    """Takes the place of the simulator's BlockManager: runs the threads of one block to the end."""
+
+    def __init__(self, function, grid_dim, block_dim, debug):
+        self.function, self.dimensions = function, block_dim
+        self.count = int(np.prod(block_dim))
+        self.ready: deque[Thread] = deque()
+        self.barrier = Meeting(self, "barrier", range(self.count))
+        starts = range(0, self.count, 32)
+        self.warps = [Meeting(self, f"warp {i}", range(s, min(s + 32, self.count))) for i, s in enumerate(starts)]
+
+    def body(self, thread: Thread) -> None:
+        with np.errstate(all="ignore"):  # each greenlet has a state of its own, as in NumPy's contexts
+            self.function(*self.arguments)
+        self.barrier.leave()
+
+    def run(self, grid_point, *arguments) -> None:
+        self.arguments, self.hub = arguments, greenlet.getcurrent()
+        x, y, _ = self.dimensions
+        block_index = kernelapi.Dim3(*grid_point)
+        threads = [
+            Thread(self, n, kernelapi.Dim3(n % x, n // x % y, n // (x * y)), block_index) for n in range(self.count)
+        ]
+        self.ready.extend(reversed(threads) if order.backward else threads)
+        while self.ready:
+            thread = _running.thread = self.ready.popleft()
+            try:
+                thread.greenlet.switch(*() if thread.greenlet else (thread,))
+            except Exception as error:
+                where = f"thread {list(thread.threadIdx)} of block {list(block_index)}"
+                raise type(error)(f"{where}: {error}").with_traceback(error.__traceback__) from None
+        stuck = [meeting.name for meeting in (self.barrier, *self.warps) if meeting.waiting]
+        if stuck:
+            raise RuntimeError(f"threads wait for ever at {', '.join(stuck)} of block {list(block_index)}")
+
+
+def _warp(value, exchange):
+    thread = _running.thread
+    return thread.block.warps[thread.number // 32].meet(thread, value, exchange)
+
+
+class _Threading:
+    """What the simulator sees as the module `threading`."""
+
+    def __init__(self, module):
+        self.module = module
+
+    def __getattr__(self, name):
+        return getattr(self.module, name)
+
+    @staticmethod
+    def current_thread():
+        return _running.thread
+
+
+def _unset(shape, dtype) -> np.ndarray:
+    """Memory that nobody has written: NaN as a float, -1 as a signed integer; aligned to 1024 bytes."""
+    dtype = kernelapi.numpy_support.as_dtype(dtype) if isinstance(dtype, kernelapi.types.Type) else np.dtype(dtype)
+    size = int(np.prod(shape)) * dtype.itemsize
+    memory = np.full(size + 1024, 0xFF, np.uint8)
+    start = -memory.ctypes.data % 1024
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def _local_array(self, shape, dtype, alignment=None):
+    return _unset(shape, dtype)
+
+
+def _shared_array(self, shape, dtype, alignment=None):
+    """One array a line of source and block; size 0 is the dynamic part, under whatever dtype."""
+    if shape == 0:
+        if "dynamic" not in self._allocations:
+            self._allocations["dynamic"] = _unset(self._dynshared_size, np.uint8)
+        memory = self._allocations["dynamic"]
+        dtype = kernelapi.numpy_support.as_dtype(dtype)
+        return memory[: memory.size // dtype.itemsize * dtype.itemsize].view(dtype)
+    caller = sys._getframe(1)
+    key = caller.f_code, caller.f_lineno
+    if key not in self._allocations:
+        self._allocations[key] = _unset(shape, dtype)
+    return self._allocations[key]
+
+
+class _FreshShared(Block):
+    """A block whose shared memory is its own."""
+
+    def run(self, grid_point, *arguments) -> None:
+        numba_kernel._get_kernel_context()._shared._allocations.clear()
+        super().run(grid_point, *arguments)
+
+
+def install() -> None:
+    """Let the simulator run blocks in this way, and give the kernels' emulations their warps."""
+    for place, name, replacement in (
+        (numba_kernel, "BlockManager", _FreshShared),
+        (kernelapi, "threading", _Threading(kernelapi.threading)),
+        (kernelapi.FakeCUDALocal, "array", _local_array),
+        (kernelapi.FakeCUDAShared, "array", _shared_array),
+        (_emulation, "warp", _warp),
+    ):
+        if not hasattr(place, name):
+            raise RuntimeError(f"this numba-cuda has no {place.__name__}.{name}, which the tests' scheduler replaces")
+        setattr(place, name, replacement)
+    for place, name in ((numba_kernel, "_get_kernel_context"), (kernelapi, "numpy_support"), (kernelapi, "types")):
+        if not hasattr(place, name):
+            raise RuntimeError(f"this numba-cuda has no {place.__name__}.{name}, which the tests' scheduler uses")
