@@ -294,9 +294,10 @@ def backward(dy: np.ndarray, weight: np.ndarray, dx: np.ndarray, *, stride: tupl
     k = dy.shape[1]
     target = dx if k == c else empty_image(n, k, h, w)
     kernel = weight.shape[2:]
-    if _slides(kernel, stride, dilation) and stride == (1, 1):
+    slides = _slides(kernel, stride, dilation)
+    if slides and stride == (1, 1):
         _run_window(dy, weight[:, :, ::-1, ::-1], None, target, 1, tuple(SIZE - 1 - b for b in before))
-    elif _slides(kernel, stride, dilation):
+    elif slides:
         _run_spread(dy, weight, target, before)
     else:
         classes, gaps = gradient_classes(target.shape, kernel, stride, before, dilation)

@@ -15,6 +15,8 @@ advance from block to block, so that it stays in the nearest cache. Others are s
 
 Sums are taken in two levels, 64 vectors in float32 and the rest in double, over blocks that do not depend on the number
 of threads, so results repeat.
+
+Losses of rows of logits have kernels of their own, of which a job takes some rows (`forward_rows`, `backward_rows`).
 """
 
 from __future__ import annotations
@@ -29,9 +31,10 @@ from ..shapes import repeated_axes
 from ._blocks import BLOCK, FULL
 from ._compile import inner
 from ._driver import INT, PTR, Job, share
-from ._layout import deliver, dense, empty_like, like, memory_order
+from ._layout import contiguous, deliver, dense, empty_like, like, memory_order
 from ._math import vlog
 from ._memory import empty, workspace
+from ._softmax import split
 from .simd import L, dstore, lane_index, vload_n, vselect, vsplat, vstore_n, vsum
 
 _OPERANDS = ("x", "target", "weight", "other")
@@ -122,6 +125,7 @@ def _each_vector_of_a_block(some):
 
 # ---------------------------------------------------------------- operands
 Operands = Mapping[str, np.ndarray | float]
+Rows = Mapping[str, np.ndarray | None]
 
 _ONES = np.ones(BLOCK, np.float32)
 _LARGEST = float(np.finfo(np.float32).max)
@@ -263,3 +267,39 @@ def backward_both(
     dx, dother = _backward(kernel, dy, operands, reduction, ("dx", "dother"), scalars)
     x_out, other_out = out or (None, None)
     return deliver(_folded(dx, operands["x"]), x_out), deliver(_folded(dother, operands["other"]), other_out)
+
+
+def _over_rows(kernel: Job, operands: Rows, room: int, **arguments: Any) -> None:
+    """Run a kernel over rows of logits x (M, C), with `rooms` of `room` floats for each row of a thread's job."""
+    arguments |= {name: None if value is None else contiguous(value) for name, value in operands.items()}
+    rows, classes = arguments["x"].shape
+    (per_job, jobs), threads = split(rows, classes), share(rows * classes)
+    if room:
+        arguments["rooms"] = workspace("rooms of rows", room * threads * per_job)
+    kernel(jobs, threads=threads, rows=rows, per_job=per_job, classes=classes, **arguments)
+
+
+def forward_rows(
+    kernel: Job, operands: Rows, reduction: str, out: np.ndarray | None, room: int = 0, **scalars: float
+) -> np.ndarray:
+    """As `forward`, for a kernel over rows of logits."""
+    x = operands["x"]
+    _, jobs = split(*x.shape)
+    losses = empty((len(x),)) if reduction == "none" else None
+    sums = workspace("sums of losses", 2 * jobs)[:2 * jobs].view(np.float64)
+    _over_rows(kernel, operands, room, losses=losses, sums=sums, **scalars)
+    return deliver(as_loss(float(sums.sum()), _count(reduction, x, len(x))) if losses is None else losses, out)
+
+
+def backward_rows(
+    kernel: Job, dy: np.ndarray, operands: Rows, reduction: str, out: np.ndarray | None, room: int = 0, **scalars: float
+) -> np.ndarray:
+    """As `backward`, for a kernel over rows of logits: where dy is null, `scale` is the gradient to each row's loss."""
+    x = operands["x"]
+    dx, each, scale = empty(x.shape), None, 0.0
+    if reduction == "none":
+        each = contiguous(dy)
+    else:
+        scale = within_float32(float(dy) / max(1, _count(reduction, x, len(x))))
+    _over_rows(kernel, operands, room, dy=each, scale=scale, dx=dx, **scalars)
+    return deliver(dx, out)

@@ -47,9 +47,3 @@ def split(rows: int, classes: int) -> tuple[int, int]:
     """Rows a job and jobs: some thousand logits each, whatever the number of threads, so that sums repeat."""
     per_job = max(1, BLOCK // max(1, classes))
     return per_job, -(-rows // per_job)
-
-
-def row_scale(dy: np.ndarray, reduction: str, rows: int) -> np.float32:
-    """The gradient to each row's loss, for that to their sum or mean."""
-    with np.errstate(over="ignore"):
-        return np.float32(float(dy) / (max(1, rows) if reduction == "mean" else 1))

@@ -11,12 +11,10 @@ import numpy as np
 
 from ._blocks import FULL
 from ._compile import inner
-from ._driver import FLOAT, INT, PTR, job, share
-from ._layout import contiguous, deliver
-from ._losses import BACKWARD, FORWARD, as_loss, backward, each_loss, each_slope, forward, log1p
+from ._driver import FLOAT, INT, PTR, job
+from ._losses import BACKWARD, FORWARD, backward, backward_rows, each_loss, each_slope, forward, forward_rows, log1p
 from ._math import vexp, vlog, vlog1p
-from ._memory import empty, workspace
-from ._softmax import largest, row_scale, row_sum, split
+from ._softmax import largest, row_sum
 from .simd import (
     L,
     dstore,
@@ -196,19 +194,8 @@ def softmax_focal_loss(
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """-alpha[target] q**gamma log p, p = softmax(x)[target]: x (M, C) to loss, 0-d or (M,)."""
-    x, target = contiguous(x), contiguous(target)
-    rows, classes = x.shape
-    per_job, jobs = split(rows, classes)
-    losses = empty((rows,)) if reduction == "none" else None
-    sums = workspace("sums of losses", 2 * jobs)[:2 * jobs].view(np.float64)
-    threads = share(x.size)
-    _softmax_losses(
-        jobs, threads=threads, rooms=workspace("focal", 2 * threads * per_job), x=x, target=target,
-        alpha=None if alpha is None else contiguous(alpha), losses=losses, sums=sums, rows=rows, per_job=per_job,
-        classes=classes, gamma=gamma)
-    if losses is not None:
-        return deliver(losses, out)
-    return deliver(as_loss(float(sums.sum()), rows if reduction == "mean" else 1), out)
+    operands = {"x": x, "target": target, "alpha": alpha}
+    return forward_rows(_softmax_losses, operands, reduction, out, room=2, gamma=gamma)
 
 
 def softmax_focal_loss_backward(
@@ -222,14 +209,5 @@ def softmax_focal_loss_backward(
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Gradient to x: dy * alpha q**gamma (gamma p log p / q - 1) times (1 at the target, else 0) - softmax(x)."""
-    x, target = contiguous(x), contiguous(target)
-    rows, classes = x.shape
-    per_job, jobs = split(rows, classes)
-    dx = empty(x.shape)
-    of_rows = reduction == "none"
-    threads = share(x.size)
-    _softmax_gradients(
-        jobs, threads=threads, rooms=workspace("focal", 2 * threads * per_job), x=x, target=target,
-        alpha=None if alpha is None else contiguous(alpha), dy=contiguous(dy) if of_rows else None, dx=dx, rows=rows,
-        per_job=per_job, classes=classes, gamma=gamma, scale=0.0 if of_rows else row_scale(dy, reduction, rows))
-    return deliver(dx, out)
+    operands = {"x": x, "target": target, "alpha": alpha}
+    return backward_rows(_softmax_gradients, dy, operands, reduction, out, room=2, gamma=gamma)

@@ -10,12 +10,10 @@ import numpy as np
 
 from ._blocks import FULL
 from ._compile import inner
-from ._driver import FLOAT, INT, PTR, job, share
-from ._layout import contiguous, deliver
-from ._losses import as_loss
+from ._driver import FLOAT, INT, PTR, job
+from ._losses import backward_rows, forward_rows
 from ._math import vexp, vlog
-from ._memory import empty, workspace
-from ._softmax import largest, row_scale, row_sum, split
+from ._softmax import largest, row_sum
 from .simd import L, dstore, fload, fstore, vfirst, vload_n, vsplat, vstore_n
 
 
@@ -82,6 +80,10 @@ def _gradients(first, last, thread, a):
             _gradient(dx, target, a.weight, a.keep, a.smooth, a.classes - tail, tail, p_scale, scale)
 
 
+def _smoothing(label_smoothing: float, x: np.ndarray) -> dict[str, float]:
+    return {"keep": 1 - label_smoothing, "smooth": label_smoothing / x.shape[1]}
+
+
 def soft_cross_entropy(
     x: np.ndarray,
     target: np.ndarray,
@@ -92,18 +94,8 @@ def soft_cross_entropy(
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """-sum over the classes of weight * smoothed target * log softmax(x): x and target (M, C) to loss, 0-d or (M,)."""
-    x, target = contiguous(x), contiguous(target)
-    rows, classes = x.shape
-    per_job, jobs = split(rows, classes)
-    losses = empty((rows,)) if reduction == "none" else None
-    sums = workspace("sums of losses", 2 * jobs)[:2 * jobs].view(np.float64)
-    _losses(
-        jobs, threads=share(x.size), x=x, target=target, weight=None if weight is None else contiguous(weight),
-        losses=losses, sums=sums, rows=rows, per_job=per_job, classes=classes, keep=1 - label_smoothing,
-        smooth=label_smoothing / classes)
-    if losses is not None:
-        return deliver(losses, out)
-    return deliver(as_loss(float(sums.sum()), rows if reduction == "mean" else 1), out)
+    operands = {"x": x, "target": target, "weight": weight}
+    return forward_rows(_losses, operands, reduction, out, **_smoothing(label_smoothing, x))
 
 
 def soft_cross_entropy_backward(
@@ -117,14 +109,5 @@ def soft_cross_entropy_backward(
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Gradient to x: dy * (softmax(x) * the row's mass - the class's), mass being weight * smoothed target."""
-    x, target = contiguous(x), contiguous(target)
-    rows, classes = x.shape
-    per_job, jobs = split(rows, classes)
-    dx = empty(x.shape)
-    of_rows = reduction == "none"
-    _gradients(
-        jobs, threads=share(x.size), x=x, target=target, weight=None if weight is None else contiguous(weight),
-        dy=contiguous(dy) if of_rows else None, dx=dx, rows=rows, per_job=per_job, classes=classes,
-        keep=1 - label_smoothing, smooth=label_smoothing / classes,
-        scale=0.0 if of_rows else row_scale(dy, reduction, rows))
-    return deliver(dx, out)
+    operands = {"x": x, "target": target, "weight": weight}
+    return backward_rows(_gradients, dy, operands, reduction, out, **_smoothing(label_smoothing, x))
