@@ -8,7 +8,7 @@ import pytest
 from nnk.kernels import cpu, reference
 from nnk.kernels.cpu import _losses
 
-MODULES = ("_losses", "soft_cross_entropy", "focal", "nll")
+MODULES = ("_losses", "nll")
 
 
 def test_what_is_walked_flat_and_what_is_a_tile():
