@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 
 import pytest
 
@@ -52,6 +53,18 @@ def test_a_name_is_there_and_documented(module, name):
 def test_what_a_module_offers_is_documented(module):
     module = importlib.import_module(module)
     assert [name for name in module.__all__ if not documented(getattr(module, name))] == []
+
+
+TOPOLOGY = {"Module", "Parameter", "ModuleList", "Sequential", "Identity", "Flatten"}  # no publication behind them
+LAYERS = [name for name in NAMES["nnk.nn"].split() if name[0].isupper() and name not in TOPOLOGY]
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_says_its_shapes_errors_and_source(name):
+    docstring = getattr(importlib.import_module("nnk.nn"), name).__doc__
+    assert re.search(r"[Ss]hape|\((N|C|\*|height), ", docstring)
+    assert re.search(r"Raises|[Ee]rrors", docstring)
+    assert re.search(r"[Ss]ource", docstring)
 
 
 def test_an_inherited_docstring_is_none():

@@ -2,8 +2,6 @@
 
 They take arrays of any shape, 0-d included, and keep shape, dtype and memory order. `inplace` is accepted for
 compatibility and changes nothing: the input stays as it is.
-
-Raises TypeError on inputs that are no floats.
 """
 
 from __future__ import annotations
@@ -34,6 +32,7 @@ __all__ = [
 class ReLU(Module):
     """y = max(x, 0); dx = dy where y > 0, else 0. NaN stays NaN.
 
+    Any shape. Raises TypeError on inputs that are no floats.
     Source: Nair and Hinton (2010), "Rectified linear units improve restricted Boltzmann machines".
     """
 
@@ -93,6 +92,7 @@ def _inplace(module: Any) -> str:
 class LeakyReLU(_Elementwise):
     """y = x where x > 0, else negative_slope * x; dx = dy or negative_slope * dy likewise.
 
+    Any shape. Raises TypeError on inputs that are no floats.
     Source: Maas, Hannun and Ng (2013), "Rectifier nonlinearities improve neural network acoustic models".
     """
 
@@ -113,6 +113,7 @@ class LeakyReLU(_Elementwise):
 class ReLU6(_Elementwise):
     """y = min(max(x, 0), 6); dx = dy where 0 < y < 6, else 0.
 
+    Any shape. Raises TypeError on inputs that are no floats.
     Source: Krizhevsky (2010), "Convolutional deep belief networks on CIFAR-10".
     """
 
@@ -126,6 +127,7 @@ class ReLU6(_Elementwise):
 class Hardsigmoid(_Elementwise):
     """y = min(max(x + 3, 0), 6) / 6; dx = dy / 6 where -3 < x < 3, else 0.
 
+    Any shape. Raises TypeError on inputs that are no floats.
     Source: Howard et al. (2019), arXiv:1905.02244.
     """
 
@@ -138,6 +140,7 @@ class Hardsigmoid(_Elementwise):
 class Hardswish(_Elementwise):
     """y = x min(max(x + 3, 0), 6) / 6; dx = 0 where x <= -3, dy where x >= 3, else dy (2 x + 3) / 6.
 
+    Any shape. Raises TypeError on inputs that are no floats.
     Source: Howard et al. (2019), arXiv:1905.02244, section 5.2.
     """
 
@@ -148,14 +151,22 @@ class Hardswish(_Elementwise):
 
 
 class Sigmoid(_Elementwise):
-    """y = 1 / (1 + exp(-x)); dx = dy y (1 - y)."""
+    """y = 1 / (1 + exp(-x)); dx = dy y (1 - y).
+
+    Any shape. Raises TypeError on inputs that are no floats.
+    Source: Rumelhart, Hinton and Williams (1986), "Learning representations by back-propagating errors", eq. 2.
+    """
 
     function = "sigmoid"
     keeps_output: ClassVar = True
 
 
 class Tanh(_Elementwise):
-    """y = tanh(x); dx = dy (1 - y²)."""
+    """y = tanh(x); dx = dy (1 - y²).
+
+    Any shape. Raises TypeError on inputs that are no floats.
+    Source: LeCun et al. (1998), "Efficient BackProp", section 4.4.
+    """
 
     function = "tanh"
     keeps_output: ClassVar = True
@@ -164,6 +175,7 @@ class Tanh(_Elementwise):
 class ELU(_Elementwise):
     """y = x where x > 0, else alpha (e^x - 1); dx = dy where x > 0, else dy alpha e^x.
 
+    Any shape. Raises TypeError on inputs that are no floats.
     Source: Clevert, Unterthiner and Hochreiter (2016), arXiv:1511.07289.
     """
 
@@ -187,6 +199,7 @@ class SELU(_Elementwise):
     With scale = 1.0507… and alpha = 1.6732… inputs of mean 0 and variance 1 keep both, layer after layer, if weights
     start with mean 0 and variance 1 / fan_in.
 
+    Any shape. Raises TypeError on inputs that are no floats.
     Source: Klambauer et al. (2017), arXiv:1706.02515, which gives the constants to 32 digits.
     """
 
@@ -207,7 +220,7 @@ class GELU(_Elementwise):
     `approximate` is "none", or "tanh" for Φ(x) ≈ (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2, or, which PyTorch has not,
     "sigmoid" for Φ(x) ≈ 1 / (1 + exp(-1.702 x)). dx = dy (Φ(x) + x Φ'(x)).
 
-    Raises ValueError on another approximation.
+    Any shape. Raises ValueError on another approximation, TypeError on inputs that are no floats.
     Source: Hendrycks and Gimpel (2016), arXiv:1606.08415.
     """
 
@@ -227,6 +240,7 @@ class GELU(_Elementwise):
 class SiLU(_Elementwise):
     """y = x σ(x), σ(x) = 1 / (1 + exp(-x)); dx = dy (σ(x) + x σ(x) (1 - σ(x))).
 
+    Any shape. Raises TypeError on inputs that are no floats.
     Sources: Hendrycks and Gimpel (2016), arXiv:1606.08415; Elfwing, Uchibe and Doya (2018), arXiv:1702.03118.
     """
 
@@ -239,6 +253,7 @@ class SiLU(_Elementwise):
 class Mish(_Elementwise):
     """y = x tanh(log(1 + e^x)); dx = dy (w + x (1 - w²) / (1 + exp(-x))) with w = tanh(log(1 + e^x)).
 
+    Any shape. Raises TypeError on inputs that are no floats.
     Source: Misra (2020), arXiv:1908.08681.
     """
 
@@ -251,6 +266,7 @@ class Mish(_Elementwise):
 class Softplus(_Elementwise):
     """y = log(1 + exp(beta x)) / beta, or x where beta x > threshold; dx = dy / (1 + exp(-beta x)), or dy there.
 
+    Any shape. Raises TypeError on inputs that are no floats.
     Source: Dugas et al. (2001), "Incorporating second-order functional knowledge for better option pricing".
     """
 

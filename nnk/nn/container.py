@@ -247,7 +247,7 @@ class Identity(Module):
 
 
 class Flatten(Module):
-    """Join the axes from `start_dim` to `end_dim`, both included, into one, in the order C, H, W.
+    """Join the axes from `start_dim` to `end_dim`, both included, into one: (N, C, H, W) -> (N, C*H*W), in that order.
 
     Raises ValueError when the input has no such axes.
     """

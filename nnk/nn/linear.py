@@ -20,9 +20,10 @@ class Linear(Module):
 
     Backward: dW = dyᵀ x, db = sum of dy over all leading axes, dx = dy W.
     `weight` is (out_features, in_features), `bias` (out_features,). Both start uniform in ±1/sqrt(in_features), as in
-    PyTorch (the weight by He et al. (2015), eq. 14, with a = sqrt(5)).
+    PyTorch.
 
     Raises ValueError when the last axis is not in_features long, TypeError on another dtype than the weight's.
+    Source, of the weight's start: He et al. (2015), arXiv:1502.01852, eq. 14, with a = sqrt(5).
     """
 
     fuses_as: ClassVar = "linear"

@@ -1,11 +1,6 @@
 """Pooling layers: the maximum or the mean of a window that slides over each channel.
 
-They take images (N, C, H, W) or one image (C, H, W). Sizes take an int or (height, width); without a stride, or with an
-empty one, windows lie side by side. The output has floor((H + 2*padding - dilation*(kernel_size - 1) - 1) / stride) + 1
-rows, rounded up with `ceil_mode` if the last window then starts inside the image or its left padding.
-
-All raise ValueError on arguments out of range and on inputs with another number of axes or smaller than the window, and
-TypeError on inputs that are no floats.
+Sizes take an int or (height, width); an empty stride is none.
 """
 
 from __future__ import annotations
@@ -68,6 +63,14 @@ class MaxPool2d(_Windowed):
 
     A NaN in the window is the maximum. Padding counts as -inf, and `dilation` spreads the window. With `return_indices`
     the output is (y, indices), indices (int64) counting along the rows of the channel, as PyTorch's do.
+
+    Images are (N, C, H, W) or one (C, H, W). The output has floor((H + 2*padding - dilation*(kernel_size - 1) - 1) /
+    stride) + 1 rows, columns likewise, rounded up with `ceil_mode` if the last window then starts inside the image or
+    its left padding. Without a stride windows lie side by side.
+
+    Raises ValueError on arguments out of range and on inputs with another number of axes or smaller than the window,
+    TypeError on inputs that are no floats.
+    Source: Scherer, Müller and Behnke (2010), "Evaluation of pooling operations in convolutional architectures".
     """
 
     def __init__(
@@ -131,6 +134,9 @@ class AvgPool2d(_Windowed):
     """The mean of each window; each of its elements gets an equal share of the gradient.
 
     Zeros of the padding count as elements with `count_include_pad`; `divisor_override` divides the sum instead.
+
+    Shapes and errors are those of `MaxPool2d`, with a dilation of 1.
+    Source: LeCun et al. (1998), "Gradient-based learning applied to document recognition", section II.A.
     """
 
     def __init__(
@@ -201,6 +207,9 @@ class AdaptiveMaxPool2d(_Adaptive):
 
     Cells are those of AdaptiveAvgPool2d. A NaN in the cell is the maximum. With `return_indices` the output is
     (y, indices), indices (int64) counting along the rows of the channel.
+
+    Shapes and errors are those of `AdaptiveAvgPool2d`.
+    Source: He et al. (2014), "Spatial pyramid pooling in deep convolutional networks", arXiv:1406.4729.
     """
 
     def __init__(self, output_size: int | tuple[int | None, ...] | None, return_indices: bool = False):
@@ -230,7 +239,11 @@ class AdaptiveAvgPool2d(_Adaptive):
     """The mean of each cell of an even grid of `output_size` cells, whatever the size of the image.
 
     Cell p of P spans the rows floor(p*H/P) to ceil((p+1)*H/P), columns likewise. `output_size` is an int or (height,
-    width); None in it keeps the size of the image there.
+    width); None in it keeps the size of the image there. Images are (N, C, H, W) or one (C, H, W).
+
+    Raises ValueError on sizes below 0 and on inputs with another number of axes or without pixels, TypeError on inputs
+    that are no floats.
+    Source: Lin, Chen and Yan (2014), "Network in network", arXiv:1312.4400, section 3.2, for a single cell.
     """
 
     def forward(self, x: Any) -> Any:

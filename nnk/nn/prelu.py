@@ -63,7 +63,7 @@ class Swish(Module):
     dx = dy (s + beta x s (1 - s)), dbeta = sum of dy x² s (1 - s), with s = σ(beta x).
     `beta` (1,) is a parameter; unless `learnable`, one that requires no gradient.
 
-    Raises TypeError on another dtype than that of `beta`.
+    Any shape. Raises TypeError on another dtype than that of `beta`.
     Source: Ramachandran, Zoph and Le (2017), arXiv:1710.05941.
     """
 

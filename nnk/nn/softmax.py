@@ -1,8 +1,7 @@
 """Softmax and its logarithm: along one axis, numbers become probabilities.
 
-`dim` counts axes, from the end if it is negative. Without it, the axis is PyTorch's: 0 for inputs of no, one or three
-axes, else 1. Both keep shape and dtype, and raise ValueError when the input has no such axis, TypeError on inputs that
-are no floats. A row that holds NaN or +∞, or nothing but -∞, becomes NaN.
+`dim` counts axes, from the end if it is negative. Both keep shape and dtype. A row that
+holds NaN or +∞, or nothing but -∞, becomes NaN.
 """
 
 from __future__ import annotations
@@ -60,7 +59,8 @@ class Softmax(_AlongAxis):
 
     dx = y (dy - sum of dy y) / temperature. A temperature above 1 evens the probabilities out.
 
-    Raises ValueError unless temperature > 0.
+    Any shape; without `dim`, the axis is 0 for inputs of no, one or three axes, else 1, as in PyTorch.
+    Raises ValueError unless temperature > 0 and when there is no such axis, TypeError on inputs that are no floats.
     Sources: Bridle (1990); with a temperature, Hinton, Vinyals and Dean (2015), arXiv:1503.02531, eq. 1.
     """
 
@@ -84,6 +84,8 @@ class LogSoftmax(_AlongAxis):
     """y_i = x_i - log of the sum over j of exp(x_j), along axis `dim`: the logarithm of softmax, exact where that is 0.
 
     dx = dy - exp(y) times the sum of dy.
+
+    Shapes, the axis without `dim`, errors and source are those of `Softmax`.
     """
 
     function = "log_softmax"

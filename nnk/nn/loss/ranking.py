@@ -18,7 +18,7 @@ class MarginRankingLoss(Loss):
     scores, no negative log-likelihood. `backward` returns (gradient to input1, gradient to input2): -target and target
     where margin - target (input1 - input2) ≥ 0, else 0.
 
-    The three have the same number of axes, of any lengths that broadcast. Raises ValueError where they do not fit,
+    The three have the same number of axes and shapes that broadcast. Raises ValueError where they do not fit,
     TypeError on different dtypes.
     Source: Herbrich, Graepel and Obermayer (2000), "Large margin rank boundaries for ordinal regression".
     """

@@ -14,7 +14,10 @@ __all__ = ["ConstantLR", "ExponentialLR", "LambdaLR", "LinearLR", "MultiStepLR",
 
 
 class StepLR(LRScheduler):
-    """lr = base_lr * gamma^floor(t / step_size)."""
+    """lr = base_lr * gamma^floor(t / step_size).
+
+    Raises TypeError or ValueError unless step_size is an int of at least 1.
+    """
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1):
         self.step_size = integer(step_size, "step_size", 1)
@@ -123,7 +126,10 @@ class ExponentialLR(LRScheduler):
 
 
 class PolynomialLR(LRScheduler):
-    """lr = base_lr * (1 - t / total_iters)^power for t <= total_iters, then 0."""
+    """lr = base_lr * (1 - t / total_iters)^power for t <= total_iters, then 0.
+
+    Source: Chen et al. (2017), "DeepLab", arXiv:1606.00915, section 4.1, which calls it "poly".
+    """
 
     def __init__(self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1):
         self.total_iters = total_iters
