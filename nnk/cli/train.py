@@ -45,6 +45,7 @@ DEFAULTS = {
     "seed": 0,
     "augment": "",
     "accumulate": 1,
+    "clip_norm": None,
 }
 
 
@@ -69,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     augmentations = ", ".join(data.augmentation_names())
     option("augment", str, "NAMES", f"augmentations, with commas between (nnk show draws them): {augmentations}")
     option("accumulate", _positive_int, "N", "batches whose mean gradient makes one update")
+    option("clip-norm", _positive_float, "NORM", "norm that the gradients of an update have at most")
     parser.add_argument("--threads", type=_positive_int, metavar="N", help="threads to use (default: all cores)")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder for the run (default: a new one, runs/<data>-<number>)"
@@ -115,6 +117,7 @@ def run(args: argparse.Namespace) -> int:
         scheduler=cycle,
         batch_size=config["batch_size"],
         accumulate=config["accumulate"],
+        clip_norm=config["clip_norm"],
         callbacks=[Progress(), Checkpoint(seconds=60)],
         out=out,
         config=config,

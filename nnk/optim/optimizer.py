@@ -192,19 +192,22 @@ def _gradient(parameter: Parameter) -> Any:
     return grad if grad.flags.c_contiguous else grad.copy(order="C")
 
 
+def check_clipping(clip_norm: float | None, clip_value: float | None) -> None:
+    """Raise ValueError on a negative clip_norm, a clip_value that is not above 0, and on both."""
+    if clip_norm is not None and clip_value is not None:
+        raise ValueError("clip_norm and clip_value are both given, expected one of them")
+    if clip_norm is not None and not clip_norm >= 0:
+        raise ValueError(f"clip_norm is {clip_norm}, expected at least 0")
+    if clip_value is not None and not clip_value > 0:
+        raise ValueError(f"clip_value is {clip_value}, expected above 0")
+
+
 def _clipping(grads: list[Any], clip_norm: float | None, clip_value: float | None) -> dict[str, float]:
     """Return the options of kernels that clip gradients."""
-    if clip_norm is None and clip_value is None:
-        return {}
-    if clip_norm is None:
-        if not clip_value > 0:
-            raise ValueError(f"clip_value is {clip_value}, expected above 0")
-        return {"clip_value": clip_value}
-    if clip_value is not None:
-        raise ValueError("clip_norm and clip_value are both given, expected one of them")
-    if not clip_norm >= 0:
-        raise ValueError(f"clip_norm is {clip_norm}, expected at least 0")
-    return {"grad_scale": clip_scale(clip_norm, get_total_norm(grads))}
+    check_clipping(clip_norm, clip_value)
+    if clip_norm is not None:
+        return {"grad_scale": clip_scale(clip_norm, get_total_norm(grads))}
+    return {} if clip_value is None else {"clip_value": clip_value}
 
 
 def _state_value(name: str, value: Any, parameter: Parameter) -> Any:

@@ -52,7 +52,7 @@ class _Average(Callback):
         Raises ValueError before the first update.
         """
         if not self.updates:
-            raise ValueError(f"{type(self).__name__} holds no average yet: no step, or no epoch, was in its time")
+            raise ValueError(f"{type(self).__name__} holds no average yet: no update, or no epoch, was in its time")
         model.load_state_dict(self.weights)
 
     def state_dict(self) -> dict[str, Any]:
@@ -66,13 +66,19 @@ class _Average(Callback):
 
 
 class ExponentialMovingAverage(_Average):
-    """After every step, average = d * average + (1 - d) * weights, with d = min(decay, (1 + t) / (10 + t)) in step t.
+    """After every update, average = d * average + (1 - d) * weights, with d = min(decay, (1 + t) / (10 + t)).
 
-    The smaller d of the first steps lets the average forget where training began. Evaluate with
-    ``with average.applied(model): trainer.evaluate(data)``. Running statistics of norms are averaged too.
+    The average begins as the weights after the first update, t = 0; the smaller d of the first ones lets it forget
+    where training began. Running statistics of norms are averaged in the same way. Training goes on from the weights,
+    not the average: evaluate that with ``with average.applied(model): trainer.evaluate(data)``, and make it the model
+    with ``average.copy_to(model)``.
+
+    Args:
+        decay: the share of the old average, later on; it then looks back over some 1 / (1 - decay) updates.
 
     Raises ValueError unless 0 <= decay < 1.
-    Sources: Polyak and Juditsky (1992); Tan and Le (2019), arXiv:1905.11946, for its use in image classifiers.
+    Sources: Polyak and Juditsky (1992); Tan and Le (2019), arXiv:1905.11946, for its use in image classifiers;
+    TensorFlow's ``ExponentialMovingAverage(decay, num_updates)`` for d.
     """
 
     def __init__(self, decay: float = 0.999):
@@ -81,24 +87,23 @@ class ExponentialMovingAverage(_Average):
             raise ValueError(f"decay is {decay}, expected 0 <= decay < 1")
         self.decay = decay
 
-    def batch_end(self, trainer: Trainer, samples: int) -> None:
-        """Take the weights in, if they have changed."""
-        if trainer.stepped:
-            t = self.updates
-            self._update(trainer.model, 1 - min(self.decay, (1 + t) / (10 + t)))
+    def update_end(self, trainer: Trainer) -> None:
+        """Take the weights in."""
+        t = self.updates
+        self._update(trainer.model, 1 - min(self.decay, (1 + t) / (10 + t)))
 
 
 class StochasticWeightAveraging(_Average):
     """The mean of the weights after each epoch from number ``start`` on, with equal shares.
 
     Use a rate that stays high, or goes round in cycles, from then on. The running statistics of norms are means too,
-    but not those of the averaged weights: call `nnk.train.recompute_bn` after ``copy_to``.
+    but not those of the averaged weights: call `nnk.train.recompute_bn` after ``copy_to``, or within ``applied``.
 
     Args:
         start: the first epoch whose weights count; 1 is the first of all.
         every: take each ``every``-th epoch from there.
 
-    Raises ValueError unless both are at least 1.
+    Raises TypeError or ValueError unless both are ints of at least 1.
     Source: Izmailov et al. (2018), "Averaging weights leads to wider optima and better generalization",
     arXiv:1803.05407, algorithm 1.
     """

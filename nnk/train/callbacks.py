@@ -29,6 +29,9 @@ class Callback:
     def fit_start(self, trainer: Trainer) -> None:
         """Training is about to begin, or to go on from a checkpoint."""
 
+    def update_end(self, trainer: Trainer) -> None:
+        """The weights were updated: after each batch, or group of accumulated ones, that is not yet counted."""
+
     def batch_end(self, trainer: Trainer, samples: int) -> None:
         """A step over a batch of ``samples`` is done."""
 

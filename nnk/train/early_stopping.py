@@ -22,14 +22,14 @@ class EarlyStopping(Callback):
 
     Args:
         monitor: a column of the history, such as "val_loss" or "val_accuracy".
-        patience: how many epochs in a row may fail to improve.
+        patience: stop after so many epochs in a row without an improvement; one whose value is NaN is such an epoch.
         min_delta: what an improvement must exceed.
         mode: "min" or "max".
         restore_best: keep a copy of the best weights, and put it back at the end.
 
     Raises:
         KeyError: the history has no column ``monitor``.
-        ValueError: a patience below 1, another mode.
+        ValueError: a patience below 1, a min_delta below 0, another mode.
 
     Source: Prechelt (1998), "Early stopping, but when?".
     """
@@ -45,6 +45,8 @@ class EarlyStopping(Callback):
     ):
         self.monitor = monitor
         self.patience = integer(patience, "patience", least=1)
+        if not min_delta >= 0:
+            raise ValueError(f"min_delta is {min_delta}, expected at least 0")
         self.min_delta = min_delta
         only(mode, "mode", "min", "max")
         self.mode = mode
@@ -74,11 +76,8 @@ class EarlyStopping(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what `load_state_dict` takes."""
-        best = self.best if math.isfinite(self.best) else None  # JSON knows no infinity
-        return {"best": best, "best_epoch": self.best_epoch, "weights": self.weights}
+        return {"best": self.best, "best_epoch": self.best_epoch, "weights": self.weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
-        if state["best"] is not None:
-            self.best = state["best"]
-        self.best_epoch, self.weights = state["best_epoch"], state["weights"]
+        self.best, self.best_epoch, self.weights = state["best"], state["best_epoch"], dict(state["weights"])

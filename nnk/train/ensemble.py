@@ -24,20 +24,31 @@ class Ensemble:
     Args:
         models: modules that return logits (N, C); they are run in eval mode.
 
-    Raises ValueError without models.
+    Raises ValueError without models, TypeError for what are none; a Sequential is one model, not several.
     Source: Hansen and Salamon (1990), "Neural network ensembles".
     """
 
     def __init__(self, models: Sequence[nn.Module]):
-        if not models:
-            raise ValueError("models is empty, expected at least one")
+        if isinstance(models, nn.Sequential):
+            raise TypeError("models is a Sequential, which is one model, expected a sequence of modules")
         self.models = list(models)
+        if not self.models:
+            raise ValueError("models is empty, expected at least one")
+        for i, model in enumerate(self.models):
+            if not isinstance(model, nn.Module):
+                raise TypeError(f"models[{i}] is a {type(model).__name__}, expected a module")
 
     def predict(self, inputs: Any, batch_size: int = 256) -> np.ndarray:
-        """Return the mean probabilities (N, C) for ``inputs``, an array (N, ...)."""
+        """Return the mean probabilities (N, C) for ``inputs``, an array (N, …) or an `ArrayDataset`.
+
+        Raises ValueError for models that disagree about the number of classes, and as `probabilities` does.
+        """
         total = probabilities(self.models[0], inputs, batch_size)
-        for model in self.models[1:]:
-            total += probabilities(model, inputs, batch_size)
+        for i, model in enumerate(self.models[1:], 1):
+            own = probabilities(model, inputs, batch_size)
+            if own.shape != total.shape:
+                raise ValueError(f"models[{i}] knows {own.shape[1]} classes, expected {total.shape[1]} as models[0]")
+            total += own
         return total / len(self.models)
 
 
@@ -53,12 +64,14 @@ def bagging(
         count: how many models.
         seed: of the draws.
 
-    Raises ValueError for a count below 1 and for arrays of different length.
+    Raises ValueError for a count below 1, for no samples and for arrays of different length.
     Source: Breiman (1996), "Bagging predictors".
     """
     integer(count, "count", least=1)
     if len(inputs) != len(targets):
         raise ValueError(f"inputs has {len(inputs)} samples, targets {len(targets)}, expected as many")
+    if not len(inputs):
+        raise ValueError("inputs is empty, expected at least one")
     rng = np.random.default_rng(seed)
     draws = [rng.integers(0, len(inputs), len(inputs)) for _ in range(count)]
     return Ensemble([fit(inputs[draw], targets[draw]) for draw in draws])
@@ -67,10 +80,10 @@ def bagging(
 class Snapshots(Callback):
     """Keep the model as it is at the end of every cycle of ``period`` epochs: an ensemble for the price of one model.
 
-    Meant for a rate that falls to 0 within each cycle and starts anew, as `CosineAnnealingWarmRestarts` with
-    ``T_0=period`` lets it.
+    Meant for a rate that falls to 0 within each cycle and starts anew, as `CosineAnnealingWarmRestarts` lets it with
+    ``T_0=period`` where it steps per epoch, and period times the batches of an epoch where it steps per batch.
 
-    Raises ValueError for a period below 1.
+    Raises TypeError or ValueError unless the period is an int of at least 1.
     Source: Huang et al. (2017), "Snapshot ensembles: train 1, get M for free", arXiv:1704.00109.
     """
 
@@ -86,12 +99,15 @@ class Snapshots(Callback):
     def ensemble(self, model: nn.Module, last: int | None = None) -> Ensemble:
         """Return the ensemble of the ``last`` snapshots (all by default), as copies of ``model``.
 
-        Raises ValueError before the first cycle is over.
+        Raises ValueError before the first cycle is over, and unless 1 <= last <= the number of snapshots.
         """
         if not self.weights:
             raise ValueError(f"no cycle of {self.period} epochs is over yet: there is no snapshot")
+        last = len(self.weights) if last is None else integer(last, "last", least=1)
+        if last > len(self.weights):
+            raise ValueError(f"last is {last}, expected at most the number of snapshots, {len(self.weights)}")
         models = []
-        for weights in self.weights[-(last or len(self.weights)) :]:
+        for weights in self.weights[-last:]:
             models.append(copy.deepcopy(model))
             models[-1].load_state_dict(weights)
         return Ensemble(models)

@@ -18,7 +18,7 @@ from nnk.nn.arguments import integer
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-_SMOOTHING = 0.9
+_SMOOTHING = 0.9  # of the running mean: it looks back over some ten steps
 _DIVERGED = 4.0  # times the lowest loss
 
 
@@ -31,15 +31,28 @@ class LRRange:
 
     @property
     def suggestion(self) -> float:
-        """The rate at which the loss falls fastest over the logarithm of the rate."""
+        """The rate at which the loss falls fastest over the logarithm of the rate, on its way to its lowest.
+
+        The slope at a rate is taken over a fifth of all steps around it, as noise makes any two neighbours differ.
+        Raises ValueError where the loss diverged within three steps, or did not fall.
+        """
         if len(self.rates) < 3:
             raise ValueError(f"{len(self.rates)} steps before the loss diverged, expected 3 at least: begin lower")
-        lowest = int(np.argmin(self.losses))
-        slopes = np.gradient(self.losses, np.log(self.rates))[: max(lowest, 1)]
-        return self.rates[int(np.argmin(slopes))]
+        steepest = self._steepest()
+        if steepest is None:
+            raise ValueError(f"the loss did not fall in {len(self.rates)} steps: begin lower, or make more steps")
+        return self.rates[steepest]
+
+    def _steepest(self) -> int | None:
+        losses = np.asarray(self.losses)
+        reach = max(1, len(losses) // 10)
+        if len(losses) <= 2 * reach:
+            return None
+        falls = (losses[: -2 * reach] - losses[2 * reach :])[: int(losses.argmin())]
+        return int(falls.argmax()) + reach if falls.size and falls.max() > 0 else None
 
     def plot(self) -> Any:
-        """Return a matplotlib figure of the loss over the rate, the suggestion marked.
+        """Return a matplotlib figure of the loss over the rate, the suggestion marked where there is one.
 
         Raises ModuleNotFoundError without matplotlib.
         """
@@ -48,10 +61,14 @@ class LRRange:
         figure = Figure(figsize=(6, 4), layout="constrained")
         axes = figure.subplots()
         axes.semilogx(self.rates, self.losses)
-        axes.axvline(self.suggestion, color="tab:orange", linestyle="--", label=f"steepest at {self.suggestion:.2g}")
         axes.set(xlabel="learning rate", ylabel="loss, smoothed", title="learning-rate range test")
         axes.grid(alpha=0.3)
-        axes.legend()
+        steepest = self._steepest()
+        if steepest is not None:
+            rate = self.rates[steepest]
+            axes.axvline(rate, color="tab:orange", linestyle="--")
+            axes.plot(rate, self.losses[steepest], "o", color="tab:orange", label=f"falls fastest at {rate:.2g}")
+            axes.legend()
         return figure
 
 
@@ -60,8 +77,10 @@ def lr_range_test(
 ) -> LRRange:
     """Train for some steps with a rate that grows from ``start`` to ``end`` by the same factor each, and look on.
 
-    Ends early when the loss is four times its lowest. Weights, optimiser and random state are afterwards what they were
-    before. All parameter groups get the same rate; the scheduler and the callbacks rest.
+    Ends early when the loss is four times its lowest. Weights, modes, optimiser and random state are afterwards what
+    they were before, and there are no gradients. Every batch makes an update, clipped as the trainer's are, and all
+    parameter groups get the same rate; the scheduler and the callbacks rest. The losses are running means,
+    m = 0.9 m + 0.1 loss, divided by 1 - 0.9^t, and so lag behind the rate by some steps.
 
     Args:
         trainer: whose model, loss and optimiser are tried.
@@ -70,18 +89,21 @@ def lr_range_test(
         end: the last one.
         steps: how many.
 
-    Raises ValueError unless 0 < start < end and steps is at least 3.
+    Raises ValueError unless 0 < start < end, both finite, and steps is at least 3; and without a batch.
     Source: Smith (2017), "Cyclical learning rates for training neural networks", arXiv:1506.01186, section 3.3.
     """
     integer(steps, "steps", least=3)
-    if not 0 < start < end:
+    if not 0 < start < end < math.inf:
         raise ValueError(f"start is {start} and end {end}, expected 0 < start < end")
     groups = trainer.optimizer.param_groups
     weights = copy.deepcopy(trainer.model.state_dict())
+    modes = [(part, part.training) for module in (trainer.model, trainer.loss) for part in module.modules()]
     state, drawn = copy.deepcopy(trainer.optimizer.state_dict()), random.get_state()
     rates, losses, mean, lowest = [], [], 0.0, math.inf
     try:
-        with contextlib.closing(_forever(trainer, train)) as batches:
+        # Rates that are too high are part of the test.
+        ignored = np.errstate(over="ignore", invalid="ignore")
+        with contextlib.closing(_forever(trainer, train)) as batches, ignored:
             for i, (x, y) in enumerate(itertools.islice(batches, steps)):
                 rate = start * (end / start) ** (i / (steps - 1))
                 for group in groups:
@@ -96,6 +118,8 @@ def lr_range_test(
                 losses.append(smooth)
     finally:
         trainer.model.load_state_dict(weights)
+        for part, training in modes:
+            part.training = training
         trainer.optimizer.zero_grad()
         trainer.optimizer.load_state_dict(state)
         random.set_state(drawn)
@@ -109,4 +133,4 @@ def _forever(trainer: Trainer, train: Any) -> Any:
             batches += 1
             yield pair
         if not batches:
-            raise ValueError("train has no batch")
+            raise ValueError(f"train has no batch in pass {epoch + 1}: an iterator can be used only once")

@@ -11,28 +11,38 @@ from nnk.nn.arguments import integer
 
 
 def accuracy(output: np.ndarray, target: np.ndarray) -> float:
-    """Share of samples whose largest output (N, C, …) is the target class (N, …), or its likeliest one (N, C, …)."""
-    if target.shape == output.shape:
-        target = target.argmax(1)
-    return float((output.argmax(1) == target).mean())
+    """Share of samples whose largest output (N, C, …) is the target class (N, …), or its likeliest one (N, C, …).
+
+    Raises ValueError for other shapes.
+    """
+    return float((output.argmax(1) == _classes(output, target)).mean())
 
 
 def top_k(k: int) -> Callable[[np.ndarray, np.ndarray], float]:
-    """Return the metric: share of samples whose target (N, ...) is among the k largest outputs (N, C, ...).
+    """Return the metric: share of samples whose target class (N, …) is among the k largest outputs (N, C, …).
 
-    ``Trainer(..., metrics={"top_5": top_k(5)})``. Raises ValueError unless 1 <= k <= C.
+    A target (N, C, …) of probabilities stands for its likeliest class. ``Trainer(..., metrics={"top_5": top_k(5)})``.
+    Raises ValueError for a k below 1; the metric does for k > C and other shapes.
     """
     integer(k, "k", least=1)
 
     def top(output: np.ndarray, target: np.ndarray) -> float:
         if k > output.shape[1]:
             raise ValueError(f"k is {k}, expected at most the number of classes, {output.shape[1]}")
-        if target.shape == output.shape:
-            target = target.argmax(1)
+        target = _classes(output, target)
         best = np.argpartition(-output, k - 1, axis=1)[:, :k]
         return float((best == np.expand_dims(target, 1)).any(1).mean())
 
     return top
+
+
+def _classes(output: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Return the target classes, (N, …), for outputs (N, C, …)."""
+    if target.shape == output.shape:
+        return target.argmax(1)
+    if target.shape != output.shape[:1] + output.shape[2:]:  # which might broadcast, and compare each with all
+        raise ValueError(f"target has shape {target.shape} for an output {output.shape}, expected (N, …) or (N, C, …)")
+    return target
 
 
 class Means:

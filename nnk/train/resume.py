@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MOST_DIFFERENCES = 6
 KEYS = {"config", "facts", "environment", "epoch", "batch", "lr", "means", "history"}
-KEYS |= {"model", "optimizer", "scheduler", "random", "gradients", "callbacks", "stopped"}
+KEYS |= {"model", "optimizer", "scheduler", "random", "pending", "gradients", "callbacks", "stopped"}
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -51,6 +51,7 @@ def facts_of_training(trainer: Trainer) -> dict[str, Any]:
             "scheduler": scheduler and {"name": type(scheduler).__name__, **scheduler.state_dict()},
             "scheduler_interval": trainer.scheduler_interval,
             "accumulate": trainer.accumulate,
+            **trainer.clipping,
             "callbacks": [type(callback).__name__ for callback in trainer.stateful],
         }
     )

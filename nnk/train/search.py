@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from nnk.nn.arguments import integer
+from nnk.nn.arguments import integer, only
+
+from .trainer import NonFiniteError
 
 
 @dataclass(frozen=True)
@@ -21,34 +23,45 @@ class Trial:
     score: float
 
 
-def grid(space: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
-    """Yield every combination of the values in ``space``, {"lr": [0.1, 0.01], "width": [16, 32]}; the last name first.
+def grid(space: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Return every combination of the values in ``space``, {"lr": [0.1, 0.01], "width": [16, 32]}.
 
-    Raises ValueError for a name without values.
+    The values of the last name change fastest.
+    Raises TypeError for a name whose values are no sequence, ValueError for one without values.
     """
     for name, values in space.items():
-        if not len(values):
-            raise ValueError(f"{name} has no values, expected at least one")
-    for values in itertools.product(*space.values()):
-        yield dict(zip(space, values))
+        _check_values(name, values)
+    return [dict(zip(space, values)) for values in itertools.product(*space.values())]
 
 
 def draws(
     space: Mapping[str, Sequence[Any] | Callable[[np.random.Generator], Any]], count: int, seed: int
-) -> Iterator[dict[str, Any]]:
-    """Yield ``count`` configurations, each value drawn from a sequence, or by a function of a NumPy generator.
+) -> list[dict[str, Any]]:
+    """Return ``count`` configurations, each value drawn from a sequence, or by a function of a NumPy generator.
 
     Rates are best drawn on a logarithmic scale: ``lambda rng: 10 ** rng.uniform(-4, -1)``.
-    Raises ValueError for a count below 1.
+    Raises TypeError for a name with neither, ValueError for an empty sequence and for a count below 1.
     Source: Bergstra and Bengio (2012), "Random search for hyper-parameter optimization".
     """
     integer(count, "count", least=1)
+    for name, values in space.items():
+        if not callable(values):
+            _check_values(name, values)
     rng = np.random.default_rng(seed)
-    for _ in range(count):
-        yield {
+    return [
+        {
             name: values(rng) if callable(values) else values[rng.integers(len(values))]
             for name, values in space.items()
         }
+        for _ in range(count)
+    ]
+
+
+def _check_values(name: str, values: Any) -> None:
+    if not hasattr(values, "__len__") or not hasattr(values, "__getitem__"):
+        raise TypeError(f"{name} is {values!r}, expected a sequence of values")
+    if not len(values):
+        raise ValueError(f"{name} has no values, expected at least one")
 
 
 def search(
@@ -57,16 +70,22 @@ def search(
     """Return ``score(**config)`` for all configurations, the best first; those whose score is NaN come last.
 
     Args:
-        score: trains with a configuration and returns, say, the validation loss.
+        score: trains with a configuration and returns, say, the validation loss. Where it raises NonFiniteError, as
+            `Trainer.fit` does when the training diverges, the score is NaN.
         configs: from `grid`, `draws` or by hand.
         mode: "min" or "max", what is best.
 
     Raises ValueError for another mode.
     """
-    if mode not in ("min", "max"):
-        raise ValueError(f"mode is {mode!r}, expected 'min' or 'max'")
-    trials = [Trial(dict(config), float(score(**config))) for config in configs]
-    return _best_first(trials, mode)
+    only(mode, "mode", "min", "max")
+    return _best_first([_trial(score, config) for config in configs], mode)
+
+
+def _trial(score: Callable[..., float], config: Mapping[str, Any]) -> Trial:
+    try:
+        return Trial(dict(config), float(score(**config)))
+    except NonFiniteError:
+        return Trial(dict(config), math.nan)
 
 
 def _best_first(trials: list[Trial], mode: str) -> list[Trial]:
@@ -91,9 +110,11 @@ def optuna_search(
         mode: "min" or "max", what is best.
         seed: of Optuna's sampler.
 
-    Raises ModuleNotFoundError without Optuna.
+    Raises ModuleNotFoundError without Optuna; ValueError for another mode and for a count below 1.
     Source: Akiba et al. (2019), "Optuna: a next-generation hyperparameter optimization framework".
     """
+    only(mode, "mode", "min", "max")
+    integer(count, "count", least=1)
     try:
         import optuna
     except ModuleNotFoundError as missing:
@@ -104,8 +125,8 @@ def optuna_search(
     trials: list[Trial] = []
 
     def objective(trial: Any) -> float:
-        trials.extend(search(score, [space(trial)], mode=mode))
+        trials.append(_trial(score, space(trial)))
         return trials[-1].score
 
-    study.optimize(objective, n_trials=integer(count, "count", least=1))
+    study.optimize(objective, n_trials=count)
     return _best_first(trials, mode)

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 import nnk
-from nnk import backend, nn, optim, random
+from nnk import nn, optim, random
 from nnk.data import ArrayDataset, DataLoader
 from nnk.nn.arguments import integer, only
+from nnk.optim.optimizer import check_clipping
 
 from . import files
 from .batches import pairs
@@ -22,6 +23,7 @@ from .callbacks import Callback, Checkpoint, Curves, HistoryFile
 from .checkpoint import write_checkpoint
 from .interrupt import Interrupt
 from .metrics import Means, accuracy
+from .predicting import inference, outputs
 from .resume import check_same_run, environment, facts_of_data, facts_of_training, read_run
 
 
@@ -56,15 +58,21 @@ class Trainer:
             ``{"accuracy": accuracy}`` with CrossEntropyLoss and nothing with another loss.
         batch_size: batch size for data given as arrays or as an `ArrayDataset`.
         seed: seed of the order of such data; None draws one from the generator of `nnk.manual_seed`.
-        accumulate: make one update from the mean gradient of so many batches: a large batch in little memory (norms
-            still see the small ones). What is left at the end of an epoch makes an update of its own.
+        accumulate: make one update from the gradients g of so many batches: Σ n g / Σ n over their numbers of samples
+            n, that of one large batch in little memory (norms still see the small ones). What is left at the end of
+            an epoch makes an update of its own. Schedules that step per step do so per update.
+        clip_norm: scale the gradients of each update, as `nnk.nn.utils.clip_grad_norm_` does, so that all together
+            have at most this norm.
+        clip_value: bring each element of the gradients into the range ±clip_value. Only one of the two can be given.
         callbacks: more callbacks; those that keep a state come before the run directory's own, the others after.
         out: the run directory; None keeps no files.
         config: JSON-ready facts that belong to the run (names, rates, …). They are kept in config.json, and a
             run continues only with an equal config.
 
     Raises:
-        ValueError: an unknown ``scheduler_interval``, or "step" with ReduceLROnPlateau.
+        TypeError: ``accumulate`` is no int, or ``callbacks`` holds what is no `Callback`.
+        ValueError: an unknown ``scheduler_interval``, or "step" with ReduceLROnPlateau; ``accumulate`` below 1; a
+            negative ``clip_norm``, a ``clip_value`` that is not above 0, or both.
     """
 
     def __init__(
@@ -79,6 +87,8 @@ class Trainer:
         batch_size: int = 32,
         seed: int | None = None,
         accumulate: int = 1,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
         callbacks: Sequence[Callback] = (),
         out: str | Path | None = None,
         config: dict[str, Any] | None = None,
@@ -101,6 +111,12 @@ class Trainer:
         self.seed = seed
         self.out = None if out is None else Path(out)
         self.accumulate = integer(accumulate, "accumulate", least=1)
+        check_clipping(clip_norm, clip_value)
+        clipping = {"clip_norm": clip_norm, "clip_value": clip_value}
+        self.clipping = {name: value for name, value in clipping.items() if value is not None}
+        for callback in callbacks:
+            if not isinstance(callback, Callback):
+                raise TypeError(f"callbacks holds {callback!r}, expected instances of nnk.train.Callback")
         own = [] if out is None else [Checkpoint(), HistoryFile(), Curves()]
         self.stateful = [c for c in callbacks if type(c).state_dict is not Callback.state_dict]
         self.callbacks = [*self.stateful, *own, *(c for c in callbacks if c not in self.stateful)]
@@ -115,7 +131,7 @@ class Trainer:
         self.lr: float | None = None  # of the last step, of the first group of parameters
         self.means = Means()
         self.history: list[dict[str, float]] = []
-        self.stepped = False  # whether the last batch ended in an update of the weights
+        self.pending = 0  # samples whose gradients wait for the rest of their group of batches
         self.stopped = False
         self._saved: tuple[int, int] | None = None
         self._interrupt = Interrupt()
@@ -177,7 +193,8 @@ class Trainer:
     def evaluate(self, data: Any) -> dict[str, float]:
         """Return the mean loss and metrics over ``data`` (anything `fit` takes), in eval mode."""
         means = Means()
-        with self._inference(), contextlib.closing(pairs(self._batches_of("data", data))) as batches:
+        batches = pairs(self._batches_of("data", data))
+        with inference(self.model, self.loss), contextlib.closing(batches):
             for x, y in batches:
                 output = self.model(x)
                 means.add(self._numbers(float(self.loss(output, y)), output, y), len(x))
@@ -188,12 +205,7 @@ class Trainer:
 
     def predict(self, inputs: Any) -> np.ndarray:
         """Return the model's outputs for ``inputs``, an array (N, …) or an `ArrayDataset`, in eval mode."""
-        if not isinstance(inputs, ArrayDataset):
-            inputs = ArrayDataset(backend.as_array(inputs))
-        if not len(inputs):
-            raise ValueError("inputs is empty, expected at least one")
-        with self._inference(), contextlib.closing(DataLoader(inputs, self.batch_size).batches(0)) as batches:
-            return np.concatenate([self.model(batch[0]) for batch in batches])
+        return outputs(self.model, inputs, self.batch_size)
 
     def save(self) -> None:
         """Write the checkpoint into ``out``, unless it was written at this very point.
@@ -217,6 +229,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler and self.scheduler.state_dict(),
             "random": random.get_state(),
+            "pending": self.pending,
             "gradients": self._gradients(),
             "callbacks": [callback.state_dict() for callback in self.stateful],
             "stopped": self.stopped,
@@ -234,23 +247,21 @@ class Trainer:
                 self.batch += 1
                 self._call("batch_end", len(x))
                 self._stop_if_asked()
-        if self.batch % self.accumulate and not self.stepped:
-            self._update(self.batch % self.accumulate)
+        if self.pending:
+            self._update()
         if not self.batch:
             raise ValueError(f"train has no batch in epoch {self.epoch + 1}: an iterator can be used only once")
 
     def _step(self, x: Any, y: Any) -> None:
         """Add the batch's gradients; update the weights if it completes a group, or is known to be the last."""
-        position = self.batch % self.accumulate
-        if position == 0:
+        if not self.pending:
             self.optimizer.zero_grad()
-        value, output = self._gradients_of(x, y)
+        value, output = self._gradients_of(x, y, weight=1 if self.accumulate == 1 else len(x))
         if not math.isfinite(value):
             raise NonFiniteError(self._explain(value, x))
-        if position + 1 == self.accumulate or self.batch + 1 == self.batches:
-            self._update(position + 1)
-        else:
-            self.stepped = False
+        self.pending += len(x)
+        if (self.batch + 1) % self.accumulate == 0 or self.batch + 1 == self.batches:
+            self._update()
         self.means.add(self._numbers(value, output, y), len(x))
 
     def try_step(self, x: Any, y: Any) -> float:
@@ -260,34 +271,35 @@ class Trainer:
         self.optimizer.zero_grad()
         value, _ = self._gradients_of(x, y)
         if math.isfinite(value):
-            self.optimizer.step()
+            self.optimizer.step(**self.clipping)
         return value
 
-    def _gradients_of(self, x: Any, y: Any) -> tuple[float, Any]:
-        """Return the loss and the output; where the loss is finite, add the gradients of the parameters."""
+    def _gradients_of(self, x: Any, y: Any, weight: int = 1) -> tuple[float, Any]:
+        """Return the loss and the output; where the loss is finite, add ``weight`` times the parameters' gradients."""
         output = self.model(x)
         loss = self.loss(output, y)
         if np.shape(loss):
             raise ValueError(f"loss has shape {np.shape(loss)}, expected one number: reduction='mean' or 'sum'")
         value = float(loss)
         if math.isfinite(value):
-            self.model.backward(self.loss.backward(np.ones_like(loss)), input_grad=False)
+            self.model.backward(self.loss.backward(np.full_like(loss, weight)), input_grad=False)
         return value, output
 
-    def _update(self, batches: int) -> None:
-        if batches > 1:
-            for parameter in self.model.parameters():
+    def _update(self) -> None:
+        if self.accumulate > 1:
+            for parameter in (p for group in self.optimizer.param_groups for p in group["params"]):
                 if parameter.grad is not None:
-                    parameter.grad = parameter.grad / np.asarray(batches, parameter.grad.dtype)
-        self.optimizer.step()
-        self.stepped = True
+                    parameter.grad = parameter.grad / np.asarray(self.pending, parameter.grad.dtype)
+        self.optimizer.step(**self.clipping)
+        self.pending = 0
         self.lr = self.optimizer.param_groups[0]["lr"]
         if self.scheduler is not None and self.scheduler_interval == "step":
             self.scheduler.step()
+        self._call("update_end")
 
     def _gradients(self) -> dict[str, Any]:
         """The gradients that wait for the rest of their group of batches."""
-        if self.batch % self.accumulate == 0 or self.stepped:
+        if not self.pending:
             return {}
         named = self.model.named_parameters()
         return {name: parameter.grad for name, parameter in named if parameter.grad is not None}
@@ -316,18 +328,6 @@ class Trainer:
             return f"{what}, yet the outputs of all layers are finite"
         name, module = found
         return f"{what}: the first layer whose output is not finite is {name or 'the model'} ({type(module).__name__})"
-
-    @contextlib.contextmanager
-    def _inference(self) -> Iterator[None]:
-        training = self.model.training
-        self.model.eval()
-        self.loss.eval()
-        try:
-            with nnk.no_grad():
-                yield
-        finally:
-            self.model.train(training)
-            self.loss.train(training)
 
     def _call(self, event: str, *arguments: Any) -> None:
         for callback in self.callbacks:
@@ -363,6 +363,7 @@ class Trainer:
         self.means.load_state_dict(tree["means"])
         random.set_state(tree["random"])
         self.stopped = tree["stopped"]
+        self.pending = tree["pending"]
         for name, parameter in self.model.named_parameters():
             parameter.grad = tree["gradients"].get(name)
         for callback, state in zip(self.stateful, tree["callbacks"]):

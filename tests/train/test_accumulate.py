@@ -26,22 +26,33 @@ def test_small_batches_make_the_step_of_a_large_one(data):
         np.testing.assert_allclose(a.data, b.data, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("length_is_known", [True, False])
-def test_what_is_left_at_the_end_makes_a_step(data, length_is_known):
-    batches = [(data[0][i : i + 4], data[1][i : i + 4]) for i in range(0, 44, 4)]  # 11: three groups of 3, one of 2
+class Unknown:
+    """Batches of which nobody says how many there are."""
 
-    class Unknown:
-        def __iter__(self):
-            return iter(batches)
+    def __init__(self, batches):
+        self.batches = batches
 
-    run = trainer(accumulate=3, lr=0.5)
-    steps = []
-    step = run.optimizer.step
-    run.optimizer.step = lambda: (steps.append([p.grad.copy() for p in run.model.parameters()]), step())
-    run.fit(batches if length_is_known else Unknown())
-    assert len(steps) == 4
-    one = trainer(lr=0.5)
-    one.model.load_state_dict(run.model.state_dict())
+    def __iter__(self):
+        return iter(self.batches)
+
+
+@pytest.mark.parametrize("wrap", [list, Unknown])
+def test_what_is_left_at_the_end_makes_a_step_with_its_mean_gradient(data, wrap):
+    x, y = data
+    cuts = [slice(0, 4), slice(4, 8), slice(8, 12), slice(12, 16), slice(16, 17)]  # three, and two of unequal size
+    small, large = trainer(accumulate=3), trainer()
+    updates = []
+
+    class Updates(Callback):
+        def update_end(self, trainer):
+            updates.append(trainer.batch)
+
+    small.callbacks.append(Updates())
+    small.fit(wrap([(x[cut], y[cut]) for cut in cuts]))
+    large.fit([(x[:12], y[:12]), (x[12:17], y[12:17])])
+    assert len(updates) == 2
+    for a, b in zip(small.model.parameters(), large.model.parameters()):
+        np.testing.assert_allclose(a.data, b.data, rtol=1e-5, atol=1e-6)
 
 
 def test_a_run_cut_within_a_group_goes_on_bit_for_bit(data, tmp_path):

@@ -3,7 +3,7 @@ import pytest
 
 import nnk
 from nnk import nn, optim
-from nnk.train import Callback, ExponentialMovingAverage, StochasticWeightAveraging, Trainer
+from nnk.train import Callback, ExponentialMovingAverage, StochasticWeightAveraging, Trainer, recompute_bn
 
 
 class Record(Callback):
@@ -51,6 +51,17 @@ def test_only_updates_count(data):
     average = ExponentialMovingAverage()
     trainer(average, accumulate=2).fit(data, epochs=2)  # five batches an epoch: three updates
     assert average.updates == 6
+    batches = [(data[0][i : i + 8], data[1][i : i + 8]) for i in range(0, 40, 8)]
+
+    class Unknown:
+        def __iter__(self):
+            return iter(batches)
+
+    average = ExponentialMovingAverage(0)  # the weights of the last update
+    run = trainer(average, accumulate=2)
+    run.fit(Unknown(), epochs=2)  # that there is no sixth batch is known only after the fifth
+    assert average.updates == 6
+    np.testing.assert_array_equal(average.weights["weight"], run.model.weight.data)
 
 
 def test_stochastic_weight_averaging(data):
@@ -74,11 +85,36 @@ def test_a_resumed_run_has_the_same_average(data, tmp_path, make):
     np.testing.assert_array_equal(again.weights["weight"], whole.weights["weight"])
 
 
-def test_integers_are_not_averaged(data):
+def test_statistics_are_averaged_but_integers_are_not(data):
+    class Statistics(Callback):
+        def batch_end(self, trainer, samples):
+            means.append(trainer.model[1].running_mean.copy())
+
+    means = []
     model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
-    average = ExponentialMovingAverage(0.5)
-    Trainer(model, batch_size=8, callbacks=[average]).fit(data)
+    average = ExponentialMovingAverage(0.05)
+    Trainer(model, batch_size=8, callbacks=[average, Statistics()]).fit(data)
+    expected = means[0]
+    for mean in means[1:]:
+        expected = 0.05 * expected + 0.95 * mean
+    np.testing.assert_allclose(average.weights["1.running_mean"], expected, rtol=1e-5)
     assert average.weights["1.num_batches_tracked"] == 5
+
+
+def test_statistics_of_averaged_weights(data):
+    x = data[0]
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    average = StochasticWeightAveraging(start=1)
+    optimizer = optim.SGD(model.parameters(), 0.5)
+    Trainer(model, optimizer=optimizer, batch_size=8, callbacks=[average]).fit(data, epochs=3)
+    before = {name: array.copy() for name, array in model.state_dict().items()}
+    with average.applied(model):
+        recompute_bn(model, [x])
+        outputs = model[0].eval()(x)
+        np.testing.assert_allclose(model[1].running_mean, outputs.mean(0), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(model[1].running_var, outputs.var(0, ddof=1), rtol=1e-5)
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
 
 
 def test_no_average_yet(data):

@@ -34,6 +34,16 @@ def test_goes_on_while_it_gets_better(data):
     assert len(trainer([EarlyStopping("loss", patience=2, min_delta=10)]).fit(data[0], epochs=12)) == 3
 
 
+def test_nan_is_no_improvement(data):
+    def bad(output, target):
+        return next(values)
+
+    values = iter([0.5, 0.6] + [np.nan] * 10)
+    stop = EarlyStopping("bad", patience=2, mode="max")
+    history = trainer([stop], metrics={"bad": bad}, batch_size=24).fit(data[0], epochs=12)
+    assert (len(history), stop.best, stop.best_epoch) == (4, 0.6, 2)
+
+
 def test_higher_may_be_better(data):
     stop = EarlyStopping("val_accuracy", patience=2, mode="max", restore_best=False)
     history = trainer([stop], lr=1.0).fit(*data, epochs=100)
@@ -62,5 +72,7 @@ def test_bad_arguments(data):
         trainer([EarlyStopping()]).fit(data[0])
     with pytest.raises(ValueError, match="patience is 0"):
         EarlyStopping(patience=0)
+    with pytest.raises(ValueError, match="min_delta is -1, expected at least 0"):
+        EarlyStopping(min_delta=-1)
     with pytest.raises(ValueError, match="mode"):
         EarlyStopping(mode="least")

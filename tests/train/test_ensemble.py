@@ -3,6 +3,7 @@ import pytest
 
 import nnk
 from nnk import nn, optim
+from nnk.data import ArrayDataset
 from nnk.train import Ensemble, Snapshots, Trainer, augmented_probabilities, bagging, probabilities
 
 
@@ -40,6 +41,9 @@ def test_snapshots_of_every_cycle(rng, tmp_path):
     np.testing.assert_array_equal(ensemble.models[2].weight.data, model.weight.data)
     assert (ensemble.models[0].weight.data != model.weight.data).any()
     assert len(snapshots.ensemble(model, last=2).models) == 2
+    for last, message in ((0, "last is 0"), (4, "last is 4, expected at most the number of snapshots, 3")):
+        with pytest.raises(ValueError, match=message):
+            snapshots.ensemble(model, last=last)
     run(Snapshots(2), 3, out=tmp_path / "run")
     resumed = Snapshots(2)
     run(resumed, 6, out=tmp_path / "run")
@@ -47,6 +51,28 @@ def test_snapshots_of_every_cycle(rng, tmp_path):
         np.testing.assert_array_equal(a["weight"], b["weight"])
     with pytest.raises(ValueError, match="no cycle of 5 epochs is over yet"):
         Snapshots(5).ensemble(model)
+
+
+@pytest.mark.parametrize("interval", ["epoch", "step"])
+def test_snapshots_where_the_rate_is_lowest(rng, interval):
+    x, y = rng.standard_normal((32, 4)).astype(np.float32), rng.integers(0, 3, 32)
+    model = nn.Linear(4, 3)
+    optimizer = optim.SGD(model.parameters(), 0.1)
+    period = 3 if interval == "epoch" else 3 * 4
+    schedule = optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, T_0=period)
+    rates = []
+
+    class Seen(Snapshots):
+        def epoch_end(self, trainer):
+            kept = len(self.weights)
+            super().epoch_end(trainer)
+            rates.append((trainer.lr, len(self.weights) > kept))
+
+    Trainer(
+        model, optimizer=optimizer, scheduler=schedule, scheduler_interval=interval, batch_size=8, callbacks=[Seen(3)]
+    ).fit((x, y), epochs=6)
+    assert [kept for _, kept in rates] == [False, False, True] * 2
+    assert max(rate for rate, kept in rates if kept) < min(rate for rate, kept in rates if not kept)
 
 
 def test_bagging_draws_with_replacement(rng):
@@ -71,12 +97,48 @@ def test_views(rng):
     got = augmented_probabilities(model, x, [lambda v: v, lambda v: v[..., ::-1]])
     expected = (probabilities(model, x) + probabilities(model, x[..., ::-1])) / 2
     np.testing.assert_allclose(got, expected, rtol=1e-6)
+    # What is no array becomes one before the views see it.
+    listed = augmented_probabilities(model, x.tolist(), [lambda v: v[..., ::-1]])
+    np.testing.assert_allclose(listed, probabilities(model, x[..., ::-1]), rtol=1e-6)
     with pytest.raises(ValueError, match="views is empty"):
         augmented_probabilities(model, x, [])
 
 
-def test_bad_input():
+def test_a_data_set_is_transformed(rng):
+    x = rng.standard_normal((9, 4)).astype(np.float32)
+    model = nn.Linear(4, 3)
+    images = ArrayDataset(x, transform=lambda batch: 2 * batch)
+    np.testing.assert_array_equal(probabilities(model, images, 4), probabilities(model, 2 * x, 4))
+    np.testing.assert_array_equal(
+        augmented_probabilities(model, images, [lambda v: v + 1], 4), probabilities(model, 2 * x + 1, 4)
+    )
+
+
+def test_parts_that_are_frozen_stay_so(rng):
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    model[1].eval()
+    probabilities(model, rng.standard_normal((9, 4)).astype(np.float32))
+    assert model.training
+    assert not model[1].training
+
+
+def test_bad_input(rng):
+    x = rng.standard_normal((2, 4)).astype(np.float32)
     with pytest.raises(ValueError, match="models is empty"):
         Ensemble([])
+    with pytest.raises(TypeError, match="models is a Sequential, which is one model"):
+        Ensemble(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)))
+    with pytest.raises(TypeError, match=r"models\[1\] is a NoneType"):
+        Ensemble([nn.Linear(4, 3), None])
+    with pytest.raises(ValueError, match=r"models\[1\] knows 2 classes, expected 3"):
+        Ensemble([nn.Linear(4, 3), nn.Linear(4, 2)]).predict(x)
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        probabilities(nn.Linear(4, 3), x, 0)
+    with pytest.raises(ValueError, match="inputs is empty"):
+        probabilities(nn.Linear(4, 3), x[:0])
+    with pytest.raises(ValueError, match=r"output has shape \(2, 1\), expected \(N, C\) with C >= 2"):
+        probabilities(nn.Linear(4, 1), x)
+    with pytest.raises(ValueError, match="inputs is empty"):
+        bagging(lambda x, y: nn.Linear(4, 3), x[:0], x[:0], 1, seed=0)
     with pytest.raises(ValueError, match=r"output has shape \(2, 3, 4\), expected \(N, C\)"):
         probabilities(nn.Identity(), np.zeros((2, 3, 4), np.float32))
