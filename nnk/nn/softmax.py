@@ -1,7 +1,7 @@
 """Softmax and its logarithm: along one axis, numbers become probabilities.
 
-`dim` counts axes, from the end if it is negative. Both keep shape and dtype. A row that
-holds NaN or +∞, or nothing but -∞, becomes NaN.
+`dim` counts axes, from the end if it is negative. Both keep shape and dtype. A row that holds NaN or
++∞, or nothing but -∞, becomes NaN.
 """
 
 from __future__ import annotations

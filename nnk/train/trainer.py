@@ -70,9 +70,10 @@ class Trainer:
             run continues only with an equal config.
 
     Raises:
-        TypeError: ``accumulate`` is no int, or ``callbacks`` holds what is no `Callback`.
-        ValueError: an unknown ``scheduler_interval``, or "step" with ReduceLROnPlateau; ``accumulate`` below 1; a
-            negative ``clip_norm``, a ``clip_value`` that is not above 0, or both.
+        TypeError: ``model``, ``optimizer`` or ``loss`` is something else, such as a class; ``batch_size`` or
+            ``accumulate`` is no int, or ``callbacks`` holds what is no `Callback`.
+        ValueError: an unknown ``scheduler_interval``, or "step" with ReduceLROnPlateau; ``batch_size`` or
+            ``accumulate`` below 1; a negative ``clip_norm``, a ``clip_value`` that is not above 0, or both.
     """
 
     def __init__(
@@ -93,6 +94,10 @@ class Trainer:
         out: str | Path | None = None,
         config: dict[str, Any] | None = None,
     ):
+        made = (("model", model, nn.Module), ("optimizer", optimizer, optim.Optimizer), ("loss", loss, nn.Module))
+        for name, value, kind in made:
+            if not isinstance(value, kind) and (value is not None or name == "model"):
+                raise TypeError(f"{name} is {value!r}, expected an instance of {kind.__module__}.{kind.__name__}")
         if scheduler_interval not in (None, "step", "epoch"):
             raise ValueError(f"scheduler_interval is {scheduler_interval!r}, expected 'step', 'epoch' or None")
         if isinstance(scheduler, optim.lr_scheduler.ReduceLROnPlateau):
@@ -107,7 +112,7 @@ class Trainer:
         if metrics is None:
             metrics = {"accuracy": accuracy} if isinstance(self.loss, nn.CrossEntropyLoss) else {}
         self.metrics = metrics
-        self.batch_size = batch_size
+        self.batch_size = integer(batch_size, "batch_size", least=1)
         self.seed = seed
         self.out = None if out is None else Path(out)
         self.accumulate = integer(accumulate, "accumulate", least=1)

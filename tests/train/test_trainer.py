@@ -244,3 +244,19 @@ def test_bad_data_is_named(make_trainer, images):
         trainer.save()
     with pytest.raises(ValueError, match="epochs is 0, expected at least 1"):
         trainer.fit(images, epochs=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"model": 3}, TypeError, "model is 3, expected an instance of nnk.nn.module.Module"),
+        ({"model": None}, TypeError, "model is None"),
+        ({"loss": nn.MSELoss}, TypeError, "loss is <class .*MSELoss'>, expected an instance"),
+        ({"optimizer": "adam"}, TypeError, "optimizer is 'adam', expected an instance"),
+        ({"batch_size": 2.5}, TypeError, "batch_size is 2.5, expected an int"),
+        ({"batch_size": 0}, ValueError, "batch_size is 0, expected at least 1"),
+    ],
+)
+def test_what_a_trainer_is_not_made_of(options, error, message):
+    with pytest.raises(error, match=message):
+        Trainer(**{"model": nn.Linear(2, 2), **options})
