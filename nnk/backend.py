@@ -99,11 +99,13 @@ def kernels(name: str) -> ModuleType:
 
 
 def _mixed(x: Any, other: Any) -> str:
-    return (
-        f"the input is {x.dtype} on {device_of(x)!r}, but the module or an argument beside it holds {other.dtype} on "
-        f"{device_of(other)!r}: bring them together with model.to({str(x.dtype)!r}), model.to({device_of(x)!r}) or "
-        f"x.astype({str(other.dtype)!r})"
-    )
+    here, there = device_of(x), device_of(other)
+    if here != there:
+        differ, remedy = f"on {here!r}, but {{}} is on {there!r}", f"model.to({here!r})"
+    else:
+        differ = f"{x.dtype}, but {{}} holds {other.dtype}"
+        remedy = f"model.to({str(x.dtype)!r}) or x.astype({str(other.dtype)!r})"
+    return f"the input is {differ.format('the module or an argument beside it')}: bring them together with {remedy}"
 
 
 def _refused(dtype: np.dtype, name: str) -> str:

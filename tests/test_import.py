@@ -43,6 +43,7 @@ def test_the_reference_needs_numpy_alone():
 def test_every_name_is_there(name):
     assert getattr(nnk, name) is not None
     assert name in dir(nnk)
+    assert dir(nnk) == sorted(set(dir(nnk)))
 
 
 def test_unknown_name():
