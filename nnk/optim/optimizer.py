@@ -193,12 +193,12 @@ def _gradient(parameter: Parameter) -> Any:
 
 
 def check_clipping(clip_norm: float | None, clip_value: float | None) -> None:
-    """Raise ValueError on a negative clip_norm, a clip_value that is not above 0, and on both."""
+    """Raise TypeError on no number, ValueError for a clip_norm below 0, a clip_value not above 0, and both."""
     if clip_norm is not None and clip_value is not None:
         raise ValueError("clip_norm and clip_value are both given, expected one of them")
-    if clip_norm is not None and not clip_norm >= 0:
+    if clip_norm is not None and not arguments.number(clip_norm, "clip_norm") >= 0:
         raise ValueError(f"clip_norm is {clip_norm}, expected at least 0")
-    if clip_value is not None and not clip_value > 0:
+    if clip_value is not None and not arguments.number(clip_value, "clip_value") > 0:
         raise ValueError(f"clip_value is {clip_value}, expected above 0")
 
 

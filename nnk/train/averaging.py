@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from nnk import nn
-from nnk.nn.arguments import integer
+from nnk.nn.arguments import integer, number
 
 from .callbacks import Callback
 
@@ -76,16 +76,19 @@ class ExponentialMovingAverage(_Average):
     Args:
         decay: the share of the old average, later on; it then looks back over some 1 / (1 - decay) updates.
 
-    Raises ValueError unless 0 <= decay < 1.
+    Raises ValueError unless 0 <= decay < 1, TypeError on what is no number.
     Sources: Polyak and Juditsky (1992); Tan and Le (2019), arXiv:1905.11946, for its use in image classifiers;
     TensorFlow's ``ExponentialMovingAverage(decay, num_updates)`` for d.
     """
 
     def __init__(self, decay: float = 0.999):
         super().__init__()
-        if not 0 <= decay < 1:
+        if not 0 <= number(decay, "decay") < 1:
             raise ValueError(f"decay is {decay}, expected 0 <= decay < 1")
         self.decay = decay
+
+    def __repr__(self) -> str:
+        return f"ExponentialMovingAverage({self.decay})"
 
     def update_end(self, trainer: Trainer) -> None:
         """Take the weights in."""
@@ -112,6 +115,9 @@ class StochasticWeightAveraging(_Average):
         super().__init__()
         self.start = integer(start, "start", least=1)
         self.every = integer(every, "every", least=1)
+
+    def __repr__(self) -> str:
+        return f"StochasticWeightAveraging({self.start}, every={self.every})"
 
     def epoch_end(self, trainer: Trainer) -> None:
         """Take the weights in, if it is time."""

@@ -26,6 +26,10 @@ class Callback:
     ``batches`` (how many there will be, None where unknown), ``means`` of this epoch, ``history``, ``model``, ….
     """
 
+    def __repr__(self) -> str:
+        """Tell the options that decide what becomes of the state: a run goes on only with the same."""
+        return f"{type(self).__name__}()"
+
     def fit_start(self, trainer: Trainer) -> None:
         """Training is about to begin, or to go on from a checkpoint."""
 

@@ -6,7 +6,7 @@ import copy
 import math
 from typing import TYPE_CHECKING, Any
 
-from nnk.nn.arguments import integer, only
+from nnk.nn.arguments import integer, number, only
 
 from .callbacks import Callback
 
@@ -29,6 +29,7 @@ class EarlyStopping(Callback):
 
     Raises:
         KeyError: the history has no column ``monitor``.
+        TypeError: a patience that is no int, a min_delta that is no number.
         ValueError: a patience below 1, a min_delta below 0, another mode.
 
     Source: Prechelt (1998), "Early stopping, but when?".
@@ -45,7 +46,7 @@ class EarlyStopping(Callback):
     ):
         self.monitor = monitor
         self.patience = integer(patience, "patience", least=1)
-        if not min_delta >= 0:
+        if not number(min_delta, "min_delta") >= 0:
             raise ValueError(f"min_delta is {min_delta}, expected at least 0")
         self.min_delta = min_delta
         only(mode, "mode", "min", "max")
@@ -54,6 +55,10 @@ class EarlyStopping(Callback):
         self.best = math.inf if mode == "min" else -math.inf
         self.best_epoch = 0
         self.weights: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        options = ("patience", "min_delta", "mode", "restore_best")
+        return f"EarlyStopping({self.monitor!r}, {', '.join(f'{name}={getattr(self, name)!r}' for name in options)})"
 
     def epoch_end(self, trainer: Trainer) -> None:
         """Compare the epoch with the best one."""

@@ -91,6 +91,9 @@ class Snapshots(Callback):
         self.period = integer(period, "period", least=1)
         self.weights: list[dict[str, Any]] = []
 
+    def __repr__(self) -> str:
+        return f"Snapshots({self.period})"
+
     def epoch_end(self, trainer: Trainer) -> None:
         """Keep the weights, if a cycle is over."""
         if trainer.epoch % self.period == 0:

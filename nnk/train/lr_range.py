@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnk import random
-from nnk.nn.arguments import integer
+from nnk.nn.arguments import integer, number
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -89,11 +89,12 @@ def lr_range_test(
         end: the last one.
         steps: how many.
 
-    Raises ValueError unless 0 < start < end, both finite, and steps is at least 3; and without a batch.
+    Raises ValueError unless 0 < start < end, both finite, and steps is at least 3, and without a batch; TypeError on
+    what is no number.
     Source: Smith (2017), "Cyclical learning rates for training neural networks", arXiv:1506.01186, section 3.3.
     """
     integer(steps, "steps", least=3)
-    if not 0 < start < end < math.inf:
+    if not 0 < number(start, "start") < number(end, "end") < math.inf:
         raise ValueError(f"start is {start} and end {end}, expected 0 < start < end")
     groups = trainer.optimizer.param_groups
     weights = copy.deepcopy(trainer.model.state_dict())

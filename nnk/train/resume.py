@@ -52,7 +52,7 @@ def facts_of_training(trainer: Trainer) -> dict[str, Any]:
             "scheduler_interval": trainer.scheduler_interval,
             "accumulate": trainer.accumulate,
             **trainer.clipping,
-            "callbacks": [type(callback).__name__ for callback in trainer.stateful],
+            "callbacks": [repr(callback) for callback in trainer.stateful],
         }
     )
 
@@ -122,4 +122,4 @@ def _differences(here: Any, there: Any, path: str = "") -> Iterator[str]:
 
 def _short(value: Any) -> str:
     text = json.dumps(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return text if len(text) <= 120 else text[:117] + "..."

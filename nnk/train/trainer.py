@@ -71,7 +71,8 @@ class Trainer:
 
     Raises:
         TypeError: ``model``, ``optimizer`` or ``loss`` is something else, such as a class; ``batch_size`` or
-            ``accumulate`` is no int, or ``callbacks`` holds what is no `Callback`.
+            ``accumulate`` is no int, ``clip_norm`` or ``clip_value`` no number, or ``callbacks`` holds what is no
+            `Callback`.
         ValueError: an unknown ``scheduler_interval``, or "step" with ReduceLROnPlateau; ``batch_size`` or
             ``accumulate`` below 1; a negative ``clip_norm``, a ``clip_value`` that is not above 0, or both.
     """
@@ -118,7 +119,7 @@ class Trainer:
         self.accumulate = integer(accumulate, "accumulate", least=1)
         check_clipping(clip_norm, clip_value)
         clipping = {"clip_norm": clip_norm, "clip_value": clip_value}
-        self.clipping = {name: value for name, value in clipping.items() if value is not None}
+        self.clipping = {name: float(value) for name, value in clipping.items() if value is not None}
         for callback in callbacks:
             if not isinstance(callback, Callback):
                 raise TypeError(f"callbacks holds {callback!r}, expected instances of nnk.train.Callback")

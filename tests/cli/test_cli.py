@@ -81,6 +81,14 @@ def test_optimizers_by_name(toy_data, capsys, optimizer):
     assert "test accuracy" in capsys.readouterr().out
 
 
+def test_gradients_are_clipped(toy_data, tmp_path):
+    for norm in ("1e-6", "1e6"):
+        assert nnk_command("train", *FAST, "--clip-norm", norm, "--optimizer", "sgd", "--out", norm) == 0
+    assert nnk_command("train", *FAST, "--optimizer", "sgd", "--out", "plain") == 0
+    weights = [(tmp_path / run / "model.safetensors").read_bytes() for run in ("1e-6", "1e6", "plain")]
+    assert weights[0] != weights[1] == weights[2]
+
+
 def test_augmentations_by_name(toy_data, capsys, tmp_path):
     names = ",".join(data.augmentation_names())
     assert nnk_command("train", *FAST, "--augment", names, "--out", "run") == 0

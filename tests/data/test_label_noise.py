@@ -27,6 +27,8 @@ def test_any_integers(dtype):
 def test_bad_arguments():
     with pytest.raises(TypeError, match="labels hold float64"):
         noisy_labels(np.array([0.0]), 0.5, 2, seed=0)
+    with pytest.raises(ValueError, match="labels hold int8, which has no room for 200 classes"):
+        noisy_labels(np.zeros(3, np.int8), 0.5, 200, seed=0)
     with pytest.raises(ValueError, match="classes is 1"):
         noisy_labels(np.array([0]), 0.5, 1, seed=0)
     with pytest.raises(ValueError, match=r"rate is 1\.5"):

@@ -20,7 +20,7 @@ def data(rng):
 @pytest.mark.parametrize(
     ("options", "clip"),
     [
-        ({"clip_norm": 0.1}, lambda parameters: nn.utils.clip_grad_norm_(parameters, 0.1)),
+        ({"clip_norm": np.float32(0.1)}, lambda parameters: nn.utils.clip_grad_norm_(parameters, 0.1)),
         ({"clip_value": 0.02}, lambda parameters: nn.utils.clip_grad_value_(parameters, 0.02)),
     ],
 )
@@ -61,3 +61,5 @@ def test_a_run_goes_on_with_its_own_clipping_only(data, tmp_path):
 def test_bad_arguments(options, message):
     with pytest.raises(ValueError, match=message):
         trainer(**options)
+    with pytest.raises(TypeError, match="clip_norm is '1', expected a number"):
+        trainer(clip_norm="1")

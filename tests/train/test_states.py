@@ -1,6 +1,7 @@
 """Runs with every callback that keeps a state: cut off anywhere, they go on bit for bit."""
 
 import os
+import re
 import signal
 
 import numpy as np
@@ -11,6 +12,7 @@ pytest.importorskip("safetensors")
 from nnk.train import (
     Callback,
     Checkpoint,
+    CheckpointError,
     Curves,
     EarlyStopping,
     ExponentialMovingAverage,
@@ -113,6 +115,21 @@ def test_ctrl_c_during_evaluation(tmp_path, make, images, val_images, wrap):
     again = make(tmp_path)
     again.fit(batches, val_images, EPOCHS, resume=True)
     assert results(again) == results(whole)
+
+
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [
+        (ExponentialMovingAverage(0.9), ExponentialMovingAverage(0.99)),
+        (StochasticWeightAveraging(2), StochasticWeightAveraging(2, every=2)),
+        (EarlyStopping("loss"), EarlyStopping("loss", min_delta=0.1)),
+        (Snapshots(2), Snapshots(3)),
+    ],
+)
+def test_other_options_are_another_run(tmp_path, make_trainer, images, here, there):
+    make_trainer(tmp_path, callbacks=[there]).fit(images)
+    with pytest.raises(CheckpointError, match=re.escape(f'callbacks.0 is "{here!r}" here and "{there!r}" in the run')):
+        make_trainer(tmp_path, callbacks=[here]).fit(images, epochs=2, resume=True)
 
 
 def test_what_is_no_callback(make_trainer):
