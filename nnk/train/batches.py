@@ -8,17 +8,36 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from nnk import backend
-from nnk.data import DataLoader
+from nnk.data import ArrayDataset, DataLoader
+
+
+def source(
+    name: str, data: Any, batch_size: int, shuffle: bool = False, seed: int | None = None
+) -> DataLoader | Iterable:
+    """Return what batches come from: a loader of data given as arrays, anything else as it is.
+
+    Raises TypeError, naming the argument ``name``, for data of which there are no batches.
+    """
+    if isinstance(data, tuple) and len(data) == 2 and all(hasattr(array, "shape") for array in data):
+        data = ArrayDataset(*data)
+    if isinstance(data, ArrayDataset):
+        return DataLoader(data, batch_size, shuffle, seed=seed)
+    if not isinstance(data, Iterable):
+        raise TypeError(
+            f"{name} is a {type(data).__name__}, expected a pair of arrays, an ArrayDataset, a DataLoader or "
+            "another iterable of batches"
+        )
+    return data
 
 
 def pairs(data: DataLoader | Iterable, epoch: int = 0, start: int = 0) -> Iterator[tuple[Any, Any]]:
     """Yield the batches of an epoch from number ``start`` on, as pairs of arrays."""
     if isinstance(data, DataLoader):
-        source = data.batches(epoch, start)
+        batches = data.batches(epoch, start)
     else:
-        source = itertools.islice(data, start, None)
-    with contextlib.closing(source) if hasattr(source, "close") else contextlib.nullcontext():
-        for batch in source:
+        batches = itertools.islice(data, start, None)
+    with contextlib.closing(batches) if hasattr(batches, "close") else contextlib.nullcontext():
+        for batch in batches:
             if not isinstance(batch, (tuple, list)) or len(batch) != 2:
                 raise TypeError(f"a batch is {_kind(batch)}, expected a pair (input, target)")
             yield backend.as_array(batch[0]), backend.as_array(batch[1])

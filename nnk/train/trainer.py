@@ -13,12 +13,12 @@ import numpy as np
 
 import nnk
 from nnk import nn, optim, random
-from nnk.data import ArrayDataset, DataLoader
+from nnk.data import DataLoader
 from nnk.nn.arguments import integer, only
 from nnk.optim.optimizer import check_clipping
 
 from . import files
-from .batches import pairs
+from .batches import pairs, source
 from .callbacks import Callback, Checkpoint, Curves, HistoryFile
 from .checkpoint import write_checkpoint
 from .interrupt import Interrupt
@@ -141,6 +141,7 @@ class Trainer:
         self.stopped = False
         self._saved: tuple[int, int] | None = None
         self._interrupt = Interrupt()
+        self._calling = False  # callbacks, which may be half done, or have put other weights into the model
 
     def fit(self, train: Any, val: Any = None, epochs: int = 1, *, resume: bool = False) -> list[dict[str, float]]:
         """Train for ``epochs`` epochs and return the history, one dict per epoch.
@@ -165,8 +166,8 @@ class Trainer:
         epochs = integer(epochs, "epochs", least=1)
         tree = self._open(resume)
         seed = tree["facts"].get("seed") if tree is not None and self.seed is None else self.seed
-        train = self._batches_of("train", train, shuffle=True, seed=seed)
-        val = None if val is None else self._batches_of("val", val)
+        train = source("train", train, self.batch_size, shuffle=True, seed=seed)
+        val = None if val is None else source("val", val, self.batch_size)
         self.facts |= facts_of_data(train)
         if tree is not None:
             check_same_run(tree, self.config, self.facts, self.out)
@@ -199,7 +200,7 @@ class Trainer:
     def evaluate(self, data: Any) -> dict[str, float]:
         """Return the mean loss and metrics over ``data`` (anything `fit` takes), in eval mode."""
         means = Means()
-        batches = pairs(self._batches_of("data", data))
+        batches = pairs(source("data", data, self.batch_size))
         with inference(self.model, self.loss), contextlib.closing(batches):
             for x, y in batches:
                 output = self.model(x)
@@ -336,11 +337,15 @@ class Trainer:
         return f"{what}: the first layer whose output is not finite is {name or 'the model'} ({type(module).__name__})"
 
     def _call(self, event: str, *arguments: Any) -> None:
-        for callback in self.callbacks:
-            getattr(callback, event)(self, *arguments)
+        self._calling = True
+        try:
+            for callback in self.callbacks:
+                getattr(callback, event)(self, *arguments)
+        finally:
+            self._calling = False
 
     def _stop_if_asked(self) -> None:
-        if not self._interrupt.requested:
+        if not self._interrupt.requested or self._calling:
             return
         where = f"stopped in epoch {self.epoch + 1} after {self.batch} batches"
         if self.out is None:
@@ -383,21 +388,6 @@ class Trainer:
         description = {"config": self.config, "facts": self.facts, "environment": environment()}
         files.write_text(self.out / files.CONFIG, json.dumps(description, indent=2) + "\n")
 
-    # ---------------------------------------------------------------- data
     def batches_of_epoch(self, train: Any, epoch: int) -> Iterator[tuple[Any, Any]]:
         """Yield the batches of an epoch of anything that `fit` takes, as pairs of arrays."""
-        return pairs(self._batches_of("train", train, shuffle=True, seed=self.seed), epoch)
-
-    def _batches_of(
-        self, name: str, data: Any, shuffle: bool = False, seed: int | None = None
-    ) -> DataLoader | Iterable:
-        if isinstance(data, tuple) and len(data) == 2 and all(hasattr(array, "shape") for array in data):
-            data = ArrayDataset(*data)
-        if isinstance(data, ArrayDataset):
-            return DataLoader(data, self.batch_size, shuffle, seed=seed)
-        if not isinstance(data, Iterable):
-            raise TypeError(
-                f"{name} is a {type(data).__name__}, expected a pair of arrays, an ArrayDataset, a DataLoader or "
-                "another iterable of batches"
-            )
-        return data
+        return pairs(source("train", train, self.batch_size, shuffle=True, seed=self.seed), epoch)

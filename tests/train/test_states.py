@@ -117,6 +117,34 @@ def test_ctrl_c_during_evaluation(tmp_path, make, images, val_images, wrap):
     assert results(again) == results(whole)
 
 
+def test_ctrl_c_while_the_average_is_evaluated(tmp_path, make_trainer, images, val_images):
+    """Its weights are in the model then, and do not get into the checkpoint."""
+
+    class Evaluate(Callback):
+        def batch_end(self, trainer, samples):
+            with average.applied(trainer.model):
+                if (trainer.epoch, trainer.batch) == (0, 3) and "interrupt" in mode:
+                    os.kill(os.getpid(), signal.SIGINT)
+                losses.append(trainer.evaluate(val_images)["loss"])
+
+    def run(out=None, **options):
+        nonlocal average
+        average = ExponentialMovingAverage(0.9)
+        trainer = make_trainer(out, callbacks=[average, Evaluate()])
+        trainer.fit(images, epochs=2, **options)
+        return results(trainer)
+
+    average, mode, losses = None, "", []
+    whole, expected = run(), losses
+    mode, losses = "interrupt", []
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path)
+    assert len(losses) == 3
+    mode = ""
+    assert run(tmp_path, resume=True) == whole
+    assert losses == expected
+
+
 @pytest.mark.parametrize(
     ("here", "there"),
     [
