@@ -26,6 +26,8 @@ class _BatchNorm(RunningNorm):
                 f"{' or '.join(self._shapes.values()).replace('C', str(self.num_features))}: num_features is "
                 f"{self.num_features}"
             )
+        if self.eps < 0:
+            raise ValueError(f"{type(self).__name__}: eps is {self.eps}, expected at least 0")
 
     def _check_batch(self, x: Any) -> None:
         if x.size == self.num_features:
@@ -153,7 +155,7 @@ class BatchNorm2d(_BatchNorm):
     `running_mean`, `running_var` and the 0-d int64 `num_batches_tracked`. An empty batch leaves the statistics alone.
 
     Raises ValueError on an input with another number of axes or channels, and in training on a single value per channel
-    or an `eps` that is not positive; TypeError on another dtype than the weight's.
+    or an `eps` that is not positive, in eval mode on one below 0; TypeError on another dtype than the weight's.
     Source: Ioffe and Szegedy (2015), arXiv:1502.03167.
     """
 

@@ -7,27 +7,36 @@ import pytest
 from nnk import nn, optim
 from nnk.nn import arguments
 
-SIZES = {"num_groups": 1, "num_channels": 3, "num_features": 3, "normalized_shape": 3}
+NEEDED = {
+    **{"num_groups": 1, "num_channels": 3, "num_features": 3, "normalized_shape": 3},
+    **{"step_size": 1, "milestones": [1], "gamma": 0.5, "T_max": 2, "T_0": 2, "base_lr": 0.1, "max_lr": 0.2},
+}
 NUMBERS = [
     pytest.param(maker, parameter.name, id=f"{maker.__name__}.{parameter.name}")
-    for room in (nn, optim)
+    for room in (nn, optim, optim.lr_scheduler)
     for maker in (getattr(room, name) for name in room.__all__)
     if inspect.isclass(maker)
     for parameter in inspect.signature(maker).parameters.values()
-    if str(parameter.annotation).startswith("float")
+    if parameter.annotation in ("float", "float | None") and not parameter.name.endswith("_momentum")
 ]
 
 
 def made(maker, **options):
-    if issubclass(maker, optim.Optimizer):
+    names = inspect.signature(maker).parameters.keys()
+    if "params" in names:
         return maker([nn.Parameter(np.ones(1))], **options)
-    needed = inspect.signature(maker).parameters.keys() & SIZES.keys()
-    return maker(**{name: SIZES[name] for name in needed}, **options)
+    needed = {name: NEEDED[name] for name in names & NEEDED.keys()}
+    if "optimizer" in names:
+        needed["optimizer"] = optim.SGD([nn.Parameter(np.ones(1))], momentum=0.9)
+    if "total_steps" in names:
+        needed["total_steps"] = 10
+    return maker(**{**needed, **options})
 
 
 def test_the_walk_finds_numbers():
     assert len(NUMBERS) > 40
-    assert {"Adam.lr", "Dropout.p", "LayerNorm.eps", "HuberLoss.delta", "MaxNorm.limit"} <= {p.id for p in NUMBERS}
+    some = {"Adam.lr", "Dropout.p", "LayerNorm.eps", "HuberLoss.delta", "MaxNorm.limit", "ExponentialLR.gamma"}
+    assert some <= {param.id for param in NUMBERS}
 
 
 @pytest.mark.parametrize(("maker", "name"), NUMBERS)

@@ -57,6 +57,9 @@ def test_one_value_per_channel_in_training(reference):
 def test_eps_must_be_positive_in_training(reference):
     with pytest.raises(ValueError, match="eps is 0"):
         nn.BatchNorm1d(3, eps=0).double()(np.zeros((2, 3)))
+    assert nn.BatchNorm1d(3, eps=0).double().eval()(np.ones((2, 3))).all()
+    with pytest.raises(ValueError, match=r"eps is -1\.0, expected at least 0"):
+        nn.BatchNorm1d(3, eps=-1.0).double().eval()(np.zeros((2, 3)))
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 3, 3), (2, 3), (3,), (2, 3, 4)])

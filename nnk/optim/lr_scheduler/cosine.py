@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from nnk.nn.arguments import integer
+from nnk.nn.arguments import integer, number
 from nnk.optim.lr_scheduler.base import LRScheduler
 from nnk.optim.optimizer import Optimizer
 
@@ -19,7 +19,7 @@ class CosineAnnealingLR(LRScheduler):
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1):
         self.T_max = T_max
-        self.eta_min = eta_min
+        self.eta_min = number(eta_min, "eta_min")
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
@@ -47,7 +47,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     ):
         self.T_0 = self.T_i = integer(T_0, "T_0", 1)
         self.T_mult = integer(T_mult, "T_mult", 1)
-        self.eta_min = eta_min
+        self.eta_min = number(eta_min, "eta_min")
         self.T_cur = last_epoch
         super().__init__(optimizer, last_epoch)
 

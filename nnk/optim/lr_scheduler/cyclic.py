@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nnk.nn.arguments import integer
+from nnk.nn.arguments import integer, number
 from nnk.optim.lr_scheduler.base import LRScheduler, attributes, check_optimizer, each
 from nnk.optim.optimizer import Optimizer
 
@@ -58,7 +58,7 @@ class CyclicLR(LRScheduler):
         if scale_fn is None and mode not in ("triangular", "triangular2", "exp_range"):
             raise ValueError(f"mode is {mode!r}, expected 'triangular', 'triangular2' or 'exp_range'")
         self.mode = mode
-        self.gamma = gamma
+        self.gamma = number(gamma, "gamma")
         self._scale_fn_custom = scale_fn
         if scale_fn is None:
             scale_mode = "iterations" if mode == "exp_range" else "cycle"
@@ -147,7 +147,9 @@ class OneCycleLR(LRScheduler):
                 raise ValueError("total_steps is None, expected it or both epochs and steps_per_epoch")
             total_steps = integer(epochs, "epochs", 1) * integer(steps_per_epoch, "steps_per_epoch", 1)
         self.total_steps = integer(total_steps, "total_steps", 1)
-        if not 0 <= pct_start <= 1:
+        number(div_factor, "div_factor")
+        number(final_div_factor, "final_div_factor")
+        if not 0 <= number(pct_start, "pct_start") <= 1:
             raise ValueError(f"pct_start is {pct_start}, expected 0 <= pct_start <= 1")
         if anneal_strategy not in ("cos", "linear"):
             raise ValueError(f"anneal_strategy is {anneal_strategy!r}, expected 'cos' or 'linear'")

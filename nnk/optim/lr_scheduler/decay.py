@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from nnk.nn.arguments import integer
+from nnk.nn.arguments import integer, number
 from nnk.optim.lr_scheduler.base import LRScheduler, attributes, check_optimizer, each
 from nnk.optim.optimizer import Optimizer
 
@@ -21,7 +21,7 @@ class StepLR(LRScheduler):
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1):
         self.step_size = integer(step_size, "step_size", 1)
-        self.gamma = gamma
+        self.gamma = number(gamma, "gamma")
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
@@ -36,7 +36,7 @@ class MultiStepLR(LRScheduler):
 
     def __init__(self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1):
         self.milestones = Counter(milestones)
-        self.gamma = gamma
+        self.gamma = number(gamma, "gamma")
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
@@ -58,7 +58,7 @@ class ConstantLR(LRScheduler):
     def __init__(
         self, optimizer: Optimizer, factor: float = 1.0 / 3, total_iters: int = 5, last_epoch: int = -1
     ):
-        if not 0 < factor <= 1:
+        if not 0 < number(factor, "factor") <= 1:
             raise ValueError(f"factor is {factor}, expected 0 < factor <= 1")
         self.factor = factor
         self.total_iters = total_iters
@@ -89,9 +89,9 @@ class LinearLR(LRScheduler):
         total_iters: int = 5,
         last_epoch: int = -1,
     ):
-        if not 0 < start_factor <= 1:
+        if not 0 < number(start_factor, "start_factor") <= 1:
             raise ValueError(f"start_factor is {start_factor}, expected 0 < start_factor <= 1")
-        if not 0 <= end_factor <= 1:
+        if not 0 <= number(end_factor, "end_factor") <= 1:
             raise ValueError(f"end_factor is {end_factor}, expected 0 <= end_factor <= 1")
         self.start_factor = start_factor
         self.end_factor = end_factor
@@ -117,7 +117,7 @@ class ExponentialLR(LRScheduler):
     """lr = base_lr * gamma^t."""
 
     def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1):
-        self.gamma = gamma
+        self.gamma = number(gamma, "gamma")
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
@@ -133,7 +133,7 @@ class PolynomialLR(LRScheduler):
 
     def __init__(self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1):
         self.total_iters = total_iters
-        self.power = power
+        self.power = number(power, "power")
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:

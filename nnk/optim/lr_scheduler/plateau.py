@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from nnk.nn.arguments import number
 from nnk.optim.lr_scheduler.base import LRScheduler, check_optimizer, each
 from nnk.optim.optimizer import Optimizer
 
@@ -35,7 +36,7 @@ class ReduceLROnPlateau(LRScheduler):
         eps: float = 1e-8,
     ):
         check_optimizer(optimizer)
-        if not factor < 1:
+        if not number(factor, "factor") < 1:
             raise ValueError(f"factor is {factor}, expected below 1")
         if mode not in ("min", "max"):
             raise ValueError(f"mode is {mode!r}, expected 'min' or 'max'")
@@ -45,12 +46,12 @@ class ReduceLROnPlateau(LRScheduler):
         self.mode = mode
         self.factor = factor
         self.patience = patience
-        self.threshold = threshold
+        self.threshold = number(threshold, "threshold")
         self.threshold_mode = threshold_mode
         self.cooldown = cooldown
         self.default_min_lr = None if isinstance(min_lr, (list, tuple)) else min_lr
         self.min_lrs = each(min_lr, "min_lr", len(optimizer.param_groups))
-        self.eps = eps
+        self.eps = number(eps, "eps")
         self.last_epoch = 0
         self.mode_worse = self.best = math.inf if mode == "min" else -math.inf
         self.cooldown_counter = 0
