@@ -51,7 +51,7 @@ def cifar10(root: str | Path = "data/cifar10", *, download: bool = True) -> tupl
     Source: Krizhevsky (2009), Learning multiple layers of features from tiny images.
     """
     batches = tuple(f"data_batch_{i}" for i in range(1, 6))
-    return _load(Path(root), CIFAR10 if download else None, (
+    return _load(Path(root), CIFAR10 if download else None, 10, (
         Release("cifar-10-binary.tar.gz", "cifar-10-batches-bin", tuple(f"{batch}.bin" for batch in batches),
                 ("test_batch.bin",), lambda content, name: _read_binary(content, name, labels=1, which=0)),
         Release("cifar-10-python.tar.gz", "cifar-10-batches-py", batches, ("test_batch",),
@@ -66,7 +66,7 @@ def cifar100(
 
     ``coarse`` gives the 20 groups of classes in place of the 100 classes.
     """
-    return _load(Path(root), CIFAR100 if download else None, (
+    return _load(Path(root), CIFAR100 if download else None, 20 if coarse else 100, (
         Release("cifar-100-binary.tar.gz", "cifar-100-binary", ("train.bin",), ("test.bin",),
                 lambda content, name: _read_binary(content, name, labels=2, which=0 if coarse else 1)),
         Release("cifar-100-python.tar.gz", "cifar-100-python", ("train",), ("test",),
@@ -74,15 +74,28 @@ def cifar100(
     ))  # fmt: skip
 
 
-def _load(root: Path, remote: Remote | None, releases: tuple[Release, ...]) -> tuple[ArrayDataset, ArrayDataset]:
+def _load(
+    root: Path, remote: Remote | None, classes: int, releases: tuple[Release, ...]
+) -> tuple[ArrayDataset, ArrayDataset]:
     release, contents = _contents(root, remote, releases)
     parts = []
     for names in (release.train, release.test):
-        images, labels = zip(*(release.read(*contents[name]) for name in names))
+        images, labels = zip(*(_read(release, *contents[name], classes) for name in names))
         parts.append((np.concatenate(images).reshape(-1, 3, 32, 32), np.concatenate(labels).astype(np.int64)))
     normalize = Normalize.fit(parts[0][0])
     train, test = (ArrayDataset(*part, transform=normalize) for part in parts)
     return train, test
+
+
+def _read(release: Release, content: bytes, name: str, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        images, labels = release.read(content, name)
+        wrong = [label for label in labels.tolist() if not (isinstance(label, int) and 0 <= label < classes)]
+        if wrong:
+            raise DataError(f"{name} is damaged: it holds the label {wrong[0]!r}, expected 0 to {classes - 1}")
+    except DataError as error:
+        raise DataError(f"{error}. Unpack {release.archive} again, or delete it to download it again") from error
+    return images, labels
 
 
 def _contents(

@@ -210,3 +210,12 @@ def test_pickles_hold_data_and_nothing_else(tmp_path, monkeypatch, content, mess
     with pytest.raises(DataError, match=message):
         cifar100(tmp_path / "data")
     assert not (tmp_path / "owned").exists()
+
+
+def test_labels_out_of_range_are_found_out(tmp_path):
+    folder, files = binary_files(10)
+    files["data_batch_3.bin"] = b"\x0a" + files["data_batch_3.bin"][1:]
+    unpacked(tmp_path, folder, files)
+    message = r"data_batch_3.bin is damaged: .* label 10, expected 0 to 9. Unpack cifar-10-binary.tar.gz again"
+    with pytest.raises(DataError, match=message):
+        cifar10(tmp_path)
