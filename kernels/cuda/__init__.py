@@ -5,7 +5,7 @@ leading underscore, `ptx.py` and `launch.py`), from the bottom up:
 
 - `_numba.py`: what is taken from numba-cuda, whichever version; `ptx.py`: the machine's own instructions, each with its
   emulation for the simulator; `_emulation.py`: pointers and warps there; `_math.py`: elementary functions.
-- `launch.py`: kernels, how they become machine code, and launches of about 2 µs.
+- `launch.py`: kernels, how they become machine code (`_link.py`), and launches of about 2 µs.
 - `_memory.py`, `_layout.py`: arrays and their memory order.
 - `_pointwise.py`: how elementwise kernels walk memory.
 

@@ -19,6 +19,7 @@ import ctypes
 import functools
 import hashlib
 import inspect
+import operator
 import pathlib
 import re
 import struct
@@ -26,12 +27,12 @@ import sys
 import threading
 from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 
 from ..codestore import CodeStore
+from ._link import arch, binding, link, made_by, too_new
 from ._numba import SIMULATED, cuda, types
 
 STORAGE, F32, F64, I32, I64, U8, U32, U64, FLOAT, INT, UINT, LONG = (
@@ -41,28 +42,37 @@ _POINTERS = {F32: types.float32, F64: types.float64, I32: types.int32, I64: type
              U32: types.uint32, U64: types.uint64}
 _SCALARS = {FLOAT: (types.float32, "f"), INT: (types.int32, "i"), UINT: (types.uint32, "I"), LONG: (types.int64, "q")}
 _STORED = {"float32": types.float32, "float16": types.float16, "bfloat16": types.uint16}
+_FLOAT32 = np.dtype(np.float32)
+_NOT_FOR_THIS_DRIVER = (
+    "CUDA_ERROR_NO_BINARY_FOR_GPU", "CUDA_ERROR_INVALID_IMAGE", "CUDA_ERROR_UNSUPPORTED_PTX_VERSION"
+)  # fmt: skip
 STATIC_SHARED = 48 * 1024  # bytes that a block may have without asking
 
 KERNELS: list[Kernel] = []
 """Every kernel, in the order of declaration, once the files of the ops are imported."""
 
 
-def kernel(*, block: int, shared: int = 0, blocks_per_sm: int = 0, fastmath: bool = False, **fields: str) -> Callable:
+def kernel(
+    *, block: int, shared: int = 0, blocks_per_sm: int = 0, fastmath: bool = False, arch: str | None = None,
+    **fields: str,
+) -> Callable:
     """Decorator: a function of these arguments, in order, run by blocks of `block` threads.
 
     `shared` are the bytes of dynamic shared memory, `cuda.shared.array(0, …)`. `blocks_per_sm`, where given, holds the
-    registers down so that this many blocks fit on a multiprocessor.
+    registers down so that this many blocks fit on a multiprocessor. `arch="sm_90a"` is for a kernel whose instructions
+    only that architecture has.
     """
-    return lambda function: Kernel(function, fields, block, shared, blocks_per_sm, fastmath)
+    return lambda function: Kernel(function, fields, block, shared, blocks_per_sm, fastmath, arch)
 
 
 class Kernel:
     """A function that the GPU runs; `__call__` queues it."""
 
-    def __init__(self, function: Callable, fields: dict, block: int, shared: int, blocks_per_sm: int, fastmath: bool):
+    def __init__(self, function: Callable, fields: dict, block: int, shared: int, blocks_per_sm: int, fastmath: bool,
+                 arch: str | None):
         if tuple(inspect.signature(function).parameters) != tuple(fields):
             raise TypeError(f"{function.__name__} takes {inspect.signature(function)}, declared are {tuple(fields)}")
-        self.function, self.fields = function, fields
+        self.function, self.fields, self.arch = function, fields, arch
         self.block, self.shared, self.blocks_per_sm, self.fastmath = block, shared, blocks_per_sm, fastmath
         self.name = function.__name__.strip("_") + _constants(function)
         self.file = function.__module__.rpartition(".")[2]
@@ -78,16 +88,23 @@ class Kernel:
 
     def __call__(self, grid: int | tuple[int, ...], *args: Any) -> None:
         """Queue `grid` blocks with these arguments; nothing is done for an empty grid."""
-        x, y, z = (grid, 1, 1) if isinstance(grid, int) else (*grid, 1, 1)[:3]
+        x, y, z = (*grid, 1, 1)[:3] if type(grid) is tuple else (grid, 1, 1)
         if not x or not y or not z:
             return
         if len(args) != len(self._kinds):
-            raise TypeError(f"{self.name} takes {', '.join(self.fields)}; got {len(args)} arguments")
+            raise TypeError(f"{self} takes {', '.join(self.fields)}; got {len(args)} arguments")
         if SIMULATED:
             self._simulate((x, y, z), args)
             return
-        dtype = "float32" if self._storage is None else args[self._storage].dtype.name
-        device = _cupy().cuda.runtime.getDevice()
+        device, dtype = _cupy().cuda.runtime.getDevice(), _FLOAT32
+        if self._storage is not None:
+            array = args[self._storage]
+            dtype = array.dtype
+            if array.data.device_id != device:
+                raise ValueError(
+                    f"{self}: {list(self.fields)[self._storage]} lives on device {array.data.device_id}, current is "
+                    f"{device}: call under `with cupy.cuda.Device({array.data.device_id}):`"
+                )
         loaded = self._loaded.get((device, dtype)) or self._load(device, dtype)
         loaded.launch(x, y, z, args)
 
@@ -95,15 +112,20 @@ class Kernel:
     def _simulate(self, grid: tuple[int, int, int], args: tuple) -> None:
         from ._emulation import Pointer
 
-        seen = []
+        if max(grid[1:]) > 65535 or self.block > 1024:
+            raise RuntimeError(f"{self}: no GPU takes a grid of {grid} blocks of {self.block} threads")
+        seen, stored = [], None
         for (name, kind), value in zip(self.fields.items(), args):
             if kind in _SCALARS:
+                value = float(value) if kind == FLOAT else operator.index(value)
                 seen.append(np.dtype(str(_SCALARS[kind][0])).type(value))
                 continue
             array = np.empty(0, np.float32) if value is None else value
-            known = _STORED if kind == STORAGE else (str(_POINTERS[kind]),)
-            if array.dtype.name not in known:
-                raise TypeError(f"{self.name}: {name} points to {array.dtype}, declared is {kind}")
+            if value is not None:
+                known = (str(_POINTERS[kind]),) if kind != STORAGE else (stored,) if stored else tuple(_STORED)
+                if array.dtype.name not in known:
+                    raise TypeError(f"{self}: {name} points to {array.dtype}, expected {' or '.join(known)}")
+                stored = array.dtype.name if kind == STORAGE else stored
             seen.append(Pointer(array))
         self._simulated[grid, self.block, 0, self.shared](*seen)
 
@@ -124,8 +146,16 @@ class Kernel:
     def ptx(self, dtype: str, capability: tuple) -> str:
         """The PTX for a compute capability such as (9, 0) or (9, 0, "a"); needs no driver. The entry is `self.name`."""
         bounds = (self.block, self.blocks_per_sm) if self.blocks_per_sm else self.block
-        code, _ = cuda.compile(self.function, self.signature(dtype), device=False, abi="numba", cc=capability,
-                               launch_bounds=bounds, fastmath=self.fastmath)
+        try:
+            code, _ = cuda.compile(self.function, self.signature(dtype), device=False, abi="numba",
+                                   cc=capability[:2], launch_bounds=bounds, fastmath=self.fastmath)
+        except Exception as error:  # a missing or unsuitable libNVVM shows in many ways
+            raise RuntimeError(
+                f"{self} could not be compiled for {arch(capability)} by {', '.join(made_by())}: {error}\n"
+                "If that is for want of NVVM: python -m pip install 'nnk[cuda13]' (or 'nnk[cuda12]')"
+            ) from error
+        # The instructions that only sm_90a has are our own: the compiler need not know of them.
+        code = re.sub(r"(?m)^\.target \w+", f".target {arch(capability)}", code)
         # Numba's names count compilations; without them equal kernels give equal text.
         mangled = re.search(r"\.entry\s+_ZN?(\w+)", code).group(1)
         return re.sub(rf"_Z\w*{re.escape(mangled)}\b", lambda name: self.name + "_" * ("NumbaEnv" in name[0]), code)
@@ -139,31 +169,38 @@ class Kernel:
             store.write(name, code)
         return code
 
-    def _load(self, device: int, dtype: str) -> _Loaded:
-        if self._storage is not None and dtype not in _STORED:
-            raise TypeError(f"{self.name}: CUDA kernels take {', '.join(_STORED)}, got {dtype}")
+    def _load(self, device: int, dtype: np.dtype) -> _Loaded:
+        if self._storage is not None and dtype.name not in _STORED:
+            raise TypeError(f"{self}: CUDA kernels take {', '.join(_STORED)}, got {dtype}")
         with _lock:
+            if (device, dtype) in self._loaded:  # by another thread, meanwhile
+                return self._loaded[device, dtype]
             capability = device_capability(device)
-            if dtype == "bfloat16" and capability < (8, 0):
+            if self.arch and self.arch[:-1] != arch(capability):
+                raise RuntimeError(f"{self} is made for {self.arch} alone; device {device} is {arch(capability)}")
+            if dtype.name == "bfloat16" and capability < (8, 0):
                 raise TypeError(f"bfloat16 needs compute capability 8.0; device {device} has {arch(capability)}")
-            self._loaded[device, dtype] = _Loaded(self, self.cubin(dtype, capability))
+            code = self.cubin(dtype.name, (*capability, self.arch[-1]) if self.arch else capability)
+            self._loaded[device, dtype] = _Loaded(self, device, code)
             return self._loaded[device, dtype]
 
 
 class _Loaded:
     """A kernel on a device: the driver's handle, and the room where its arguments are laid out."""
 
-    def __init__(self, kernel: Kernel, code: bytes):
+    def __init__(self, kernel: Kernel, device: int, code: bytes):
         driver = _driver()
-        self.kernel, self.block, self.shared, self.start = kernel, kernel.block, kernel.shared, driver.cuLaunchKernel
+        self.kernel, self.device, self.block, self.shared = kernel, device, kernel.block, kernel.shared
+        self.start, self.stream = driver.cuLaunchKernel, _cupy().cuda.get_current_stream
+        self._make_current()
         self.module = self._checked(driver.cuModuleLoadData(code))  # the handle lives as long as its module
         self.handle = self._checked(driver.cuModuleGetFunction(self.module, kernel.name.encode()))
         if self.shared > STATIC_SHARED:
             attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-            self._checked(driver.cuFuncSetAttribute(self.handle, attribute, self.shared))
+            answer = driver.cuFuncSetAttribute(self.handle, attribute, self.shared)
+            self._checked(answer, f" to {self.shared} bytes of shared memory for a block")
         self.is_scalar = tuple(kind in _SCALARS for kind in kernel.fields.values())
-        codes = (_SCALARS[kind][1] if kind in _SCALARS else "Q" for kind in kernel.fields.values())
-        self.layout = struct.Struct("".join(codes))
+        self.layout = struct.Struct("".join(map(_code, kernel.fields.values())))
         self.local = threading.local()  # two Python threads may launch at once
 
     def launch(self, x: int, y: int, z: int, args: tuple) -> None:
@@ -171,47 +208,51 @@ class _Loaded:
         try:
             room, table = self.local.room
         except AttributeError:
-            room, table = self.local.room = self._room()
-        values = [v if scalar else 0 if v is None else v.data.ptr for scalar, v in zip(self.is_scalar, args)]
+            room, table = self._room()
         try:
+            values = [v if scalar else 0 if v is None else v.data.ptr for scalar, v in zip(self.is_scalar, args)]
             self.layout.pack_into(room, 0, *values)
-        except struct.error as error:
-            raise OverflowError(f"{self.kernel}: {error} among {values}") from None
-        stream = _cupy().cuda.get_current_stream().ptr
-        self._checked(self.start(self.handle, x, y, z, self.block, 1, 1, self.shared, stream, table, 0), (x, y, z))
+            answer = self.start(self.handle, x, y, z, self.block, 1, 1, self.shared, self.stream().ptr, table, 0)
+        except (struct.error, AttributeError, OverflowError, TypeError) as error:
+            raise self._refused((x, y, z), args, error) from None
+        if answer[0]:
+            self._checked(answer, f" to {x, y, z} blocks of {self.block} threads with {self.shared} bytes")
 
     def _room(self) -> tuple[ctypes.Array, int]:
-        """Memory for one call's arguments, and the address of the table of their addresses."""
+        """This thread's memory for the arguments of a call, and the address of the table of their addresses."""
+        self._make_current()
         codes = self.layout.format
         room = (ctypes.c_uint64 * (self.layout.size // 8 + 1))()
         ends = [struct.calcsize(codes[: i + 1]) for i in range(len(codes))]
         starts = [ctypes.addressof(room) + end - struct.calcsize(code) for code, end in zip(codes, ends)]
-        table = (ctypes.c_void_p * len(codes))(*starts)
-        self.local.table = table
-        return room, ctypes.addressof(table)
+        self.local.table = (ctypes.c_void_p * len(codes))(*starts)
+        self.local.room = room, ctypes.addressof(self.local.table)
+        return self.local.room
 
-    def _checked(self, answer: tuple, grid: tuple[int, ...] = ()) -> Any:
+    def _make_current(self) -> None:
+        """CuPy's context becomes that of this thread, if it has none: a thread that only launches may not."""
+        driver = _driver()
+        if not int(self._checked(driver.cuCtxGetCurrent())):
+            number = self._checked(driver.cuDeviceGet(self.device))
+            self._checked(driver.cuCtxSetCurrent(self._checked(driver.cuDevicePrimaryCtxRetain(number))))
+
+    def _refused(self, grid: tuple[int, int, int], args: tuple, error: Exception) -> Exception:
+        """The error that names the argument which could not be passed on."""
+        for (name, kind), value in zip(self.kernel.fields.items(), args):
+            try:
+                struct.pack(_code(kind), value if kind in _SCALARS else 0 if value is None else value.data.ptr)
+            except (struct.error, AttributeError, OverflowError, TypeError) as why:
+                wrong = TypeError if kind not in _SCALARS or isinstance(value, str) else OverflowError
+                return wrong(f"{self.kernel}: {name} is {value!r}, expected {kind} ({why})")
+        return OverflowError(f"{self.kernel}: a grid of {grid} blocks ({error})")
+
+    def _checked(self, answer: tuple, wish: str = "") -> Any:
         """What the driver answered, or an error that names the kernel."""
         if answer[0]:
-            launch = f" for a grid of {grid} blocks of {self.block} threads and {self.shared} bytes" if grid else ""
-            raise RuntimeError(f"{self.kernel}: the driver said {answer[0].name}{launch}{_hint(answer[0].name)}")
+            new = answer[0].name in _NOT_FOR_THIS_DRIVER
+            hint = too_new(_cupy().cuda.runtime.driverGetVersion()) if new else ""
+            raise RuntimeError(f"{self.kernel}: the driver answered {answer[0].name}{wish}{hint}")
         return answer[1] if len(answer) > 1 else None
-
-
-def _hint(error: str) -> str:
-    if error not in ("CUDA_ERROR_NO_BINARY_FOR_GPU", "CUDA_ERROR_INVALID_IMAGE", "CUDA_ERROR_UNSUPPORTED_PTX_VERSION"):
-        return ""
-    runs = _cupy().cuda.runtime.driverGetVersion()
-    return (
-        f". The driver runs CUDA {runs // 1000}.{runs % 1000 // 10}, the code was made by nvJitLink "
-        f"{'.'.join(map(str, _nvjitlink().version()))}: python -m pip install 'cuda-toolkit[nvvm,nvjitlink,nvrtc]=="
-        f"{runs // 1000}.{runs % 1000 // 10}.*'"
-    )
-
-
-def arch(capability: tuple) -> str:
-    """As compilers write it: (9, 0, "a") is sm_90a."""
-    return "sm_" + "".join(map(str, capability))
 
 
 @functools.cache
@@ -221,30 +262,9 @@ def device_capability(device: int) -> tuple[int, int]:
     return int(number[:-1]), int(number[-1])
 
 
-def link(ptx: str, capability: tuple) -> tuple[bytes, str]:
-    """Machine code of PTX, and what the assembler says of registers and spills; needs no driver."""
-    linker, text = _nvjitlink(), ptx.encode()
-    options = [f"-arch={arch(capability)}", "-verbose"]
-    handle = linker.create(len(options), options)
-    try:
-        linker.add_data(handle, linker.InputType.PTX, text, len(text), "kernel")
-        linker.complete(handle)
-        code = bytearray(linker.get_linked_cubin_size(handle))
-        linker.get_linked_cubin(handle, code)
-        log = bytearray(linker.get_info_log_size(handle))
-        linker.get_info_log(handle, log)
-    except linker.nvJitLinkError as error:
-        log = bytearray(linker.get_error_log_size(handle))
-        linker.get_error_log(handle, log)
-        wrote = re.search(r"\.version (\S+)", ptx).group(1)
-        raise RuntimeError(
-            f"nvJitLink {'.'.join(map(str, linker.version()))} could not assemble PTX {wrote} for {arch(capability)}: "
-            f"{log.decode().strip()} ({error}). If it is the version, NVVM and nvJitLink do not belong together: "
-            "python -m pip install 'cuda-toolkit[nvvm,nvjitlink,nvrtc]==13.0.*'"
-        ) from error
-    finally:
-        linker.destroy(handle)
-    return bytes(code), log.decode().rstrip("\0")
+def _code(kind: str) -> str:
+    """How `struct` packs an argument of a kind; pointers are addresses."""
+    return _SCALARS[kind][1] if kind in _SCALARS else "Q"
 
 
 def _constants(function: Callable) -> str:
@@ -253,22 +273,11 @@ def _constants(function: Callable) -> str:
     return "".join(f"_{value}".replace("-", "m").replace(".", "p") for value in held)
 
 
-def _installed(*names: str) -> list[str]:
-    def of(name: str) -> str:
-        try:
-            return f"{name} {version(name)}"
-        except PackageNotFoundError:
-            return f"{name} not from pip"
-
-    return [of(name) for name in names]
-
-
 def _stamp() -> str:
     digest = hashlib.sha256()
     for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    made_by = _installed("numba", "numba-cuda", "nvidia-nvvm", "nvidia-nvjitlink", "nvidia-cuda-nvcc")
-    digest.update(repr((made_by, sys.version_info[:3])).encode())
+    digest.update(repr((made_by(), sys.version_info[:3])).encode())
     return digest.hexdigest()[:16]
 
 
@@ -278,24 +287,15 @@ _lock = threading.RLock()
 
 @functools.cache
 def _cupy() -> Any:
-    return import_module("cupy")
+    try:
+        return import_module("cupy")
+    except ImportError as error:
+        raise ImportError(
+            f"nnk's CUDA kernels need CuPy, which cannot be imported ({error}): python -m pip install 'nnk[cuda13]' "
+            "(or 'nnk[cuda12]' for a driver of CUDA 12)"
+        ) from error
 
 
 @functools.cache
 def _driver() -> Any:
-    return _binding("driver")
-
-
-@functools.cache
-def _nvjitlink() -> Any:
-    return _binding("nvjitlink")
-
-
-def _binding(name: str) -> Any:
-    try:
-        return import_module(f"cuda.bindings.{name}")
-    except ImportError as error:
-        raise ImportError(
-            f"nnk's CUDA kernels need cuda.bindings.{name}, which cannot be imported ({error}); found are "
-            f"{', '.join(_installed('cuda-bindings', 'numba-cuda'))}: python -m pip install 'nnk[cuda13]'"
-        ) from error
+    return binding("driver")
