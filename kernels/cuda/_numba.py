@@ -28,22 +28,23 @@ if not hasattr(cuda, "compile"):
     )
 
 
-def _first(*names: str) -> Any:
-    """The first of these modules that is there: older versions borrow them from Numba itself."""
-    for name in names[:-1]:
+def _holder(name: str, *modules: str) -> Any:
+    """The first of these modules that has this name: older versions borrow from Numba itself."""
+    for module in modules[:-1]:
         try:
-            return import_module(name)
+            found = import_module(module)
         except ImportError:
             continue
-    return import_module(names[-1])
+        if hasattr(found, name):
+            return found
+    return import_module(modules[-1])
 
 
-types = _first("numba.cuda.types", "numba.core.types")
+types = _holder("float32", "numba.cuda.types", "numba.core.types")
 
 if not SIMULATED:
-    intrinsic = _first("numba.cuda.extending", "numba.core.extending").intrinsic
-    signature = _first("numba.cuda.typing", "numba.core.typing").signature
-    cgutils = _first("numba.cuda.cgutils", "numba.core.cgutils")
+    intrinsic = _holder("intrinsic", "numba.cuda.extending", "numba.core.extending").intrinsic
+    signature = _holder("signature", "numba.cuda.typing", "numba.core.typing").signature
 
 
 def device(function: Callable) -> Callable:

@@ -36,7 +36,7 @@ def expected(op_name, suite, case):
         return parity.expected(suite, case, np.float32)
 
 
-@pytest.mark.parametrize(("op", "case", "layout"), runs())
+@pytest.mark.parametrize(("op", "case", "layout"), list(runs()))
 def test_agrees_with_the_reference(op, case, layout, cuda_kernels, guarded):
     want, terms = expected(op.name, op.suite, case)
     kernels = guarded(cuda_kernels, op)
