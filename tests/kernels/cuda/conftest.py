@@ -12,12 +12,17 @@ try:
 except ImportError:  # without numba-cuda there is nothing to run
     SIMULATED, collect_ignore_glob = False, ["test_*.py"]
 
+
+def beside(name):
+    """The module `cuda_<name>` from the file beside this one: the folder has no package, pytest imports by path."""
+    spec = importlib.util.spec_from_file_location(f"cuda_{name}", Path(__file__).with_name(f"{name}.py"))
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 if SIMULATED:
-    # The folder has no package: pytest imports test files by their path alone.
-    spec = importlib.util.spec_from_file_location("cuda_simulator", Path(__file__).with_name("simulator.py"))
-    sys.modules["cuda_simulator"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules["cuda_simulator"])
-    sys.modules["cuda_simulator"].install()
+    beside("simulator").install()
 
 
 @pytest.fixture(scope="session")
@@ -30,4 +35,11 @@ def cuda_kernels():
     problem = backend.cuda_problem()
     if problem:
         pytest.skip(f"NUMBA_ENABLE_CUDASIM=1 is not set, and there is no GPU: {problem}")
-    return import_module("cuda_transfers").Transferring(import_module("nnk.kernels.cuda"))
+    return beside("transfers").Transferring(import_module("nnk.kernels.cuda"))
+
+
+@pytest.fixture
+def transfers(monkeypatch):
+    """The module with a small CuPy of NumPy arrays."""
+    monkeypatch.setitem(sys.modules, "cupy", beside("fake_cupy"))
+    return beside("transfers")
