@@ -41,6 +41,22 @@ if SIMULATED:
         """p[i:i + lanes(p)] = registers[:lanes(p)], rounded to the nearest."""
         p.vector(i)[:] = registers[: lanes(p)]
 
+    def load_shared(registers: np.ndarray, first: int, shared: np.ndarray, i: int) -> None:
+        """registers[first:first + 4] = shared[i:i + 4], float32, 16 bytes at once."""
+        if i % 4:
+            raise IndexError(f"a vector of 16 bytes at element {i} of shared memory is not aligned")
+        registers[first : first + 4] = shared[i : i + 4]
+
+    def store_shared(shared: np.ndarray, i: int, registers: np.ndarray, first: int) -> None:
+        """shared[i:i + 4] = registers[first:first + 4], float32, 16 bytes at once."""
+        if i % 4:
+            raise IndexError(f"a vector of 16 bytes at element {i} of shared memory is not aligned")
+        shared[i : i + 4] = registers[first : first + 4]
+
+    def quotient(a: int, b: int) -> int:
+        """a div b of non-negative 32-bit integers."""
+        return int(a) // int(b)
+
     def bits(x: float) -> np.uint32:
         """The 32 bits of a float32."""
         return np.float32(x).view(np.uint32)
@@ -201,6 +217,50 @@ else:
             return context.get_dummy_value()
 
         return signature(types.void, p, i, registers), generate
+
+    def _shared(context, builder, kind, value, offset):
+        """The address of an element of a shared array, in the shared address space."""
+        pointer = builder.gep(_registers(context, builder, kind, value), [offset])
+        return builder.addrspacecast(pointer, pointer.type.pointee.as_pointer(3))
+
+    @intrinsic
+    def load_shared(typing, registers, first, shared, i):
+        """registers[first:first + 4] = shared[i:i + 4], float32, 16 bytes at once."""
+
+        def generate(context, builder, sig, args):
+            address = _shared(context, builder, sig.args[2], args[2], args[3])
+            values = builder.load(builder.bitcast(address, ir.VectorType(_FLOAT, 4).as_pointer(3)), align=16)
+            target = builder.gep(_registers(context, builder, sig.args[0], args[0]), [args[1]])
+            for lane in range(4):
+                builder.store(builder.extract_element(values, _I32(lane)), builder.gep(target, [_I32(lane)]))
+            return context.get_dummy_value()
+
+        return signature(types.void, registers, first, shared, i), generate
+
+    @intrinsic
+    def store_shared(typing, shared, i, registers, first):
+        """shared[i:i + 4] = registers[first:first + 4], float32, 16 bytes at once."""
+
+        def generate(context, builder, sig, args):
+            address = _shared(context, builder, sig.args[0], args[0], args[1])
+            source = builder.gep(_registers(context, builder, sig.args[2], args[2]), [args[3]])
+            vector = ir.Constant(ir.VectorType(_FLOAT, 4), ir.Undefined)
+            for lane in range(4):
+                value = builder.load(builder.gep(source, [_I32(lane)]))
+                vector = builder.insert_element(vector, value, _I32(lane))
+            builder.store(vector, builder.bitcast(address, ir.VectorType(_FLOAT, 4).as_pointer(3)), align=16)
+            return context.get_dummy_value()
+
+        return signature(types.void, shared, i, registers, first), generate
+
+    @intrinsic
+    def quotient(typing, a, b):
+        """a div b of non-negative 32-bit integers."""
+
+        def generate(context, builder, sig, args):
+            return builder.udiv(args[0], args[1])
+
+        return signature(types.int32, types.int32, types.int32), generate
 
     @intrinsic
     def bits(typing, x):

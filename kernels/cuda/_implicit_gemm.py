@@ -1,0 +1,173 @@
+"""Convolution as a matrix product whose left side is never written down, in strict float32, for any GPU.
+
+    y[m, k] = Σ_{u, v, c} x[pixel(m, u, v), c] · matrix[(u, v, c), k]        m = (n, i, j), see `_window.py`
+
+A block computes a tile of M pixels × N outputs for one group. Its left tile is gathered: each thread follows a few
+pixels and one place in the reduction, (u, v, c), which moves on by DEPTH channels a step; what lies outside the image is
+zero. 16 bytes are read at a time where channels and outputs come in whole vectors, single elements otherwise.
+
+A tile of 128 × 128 reads (128 + 128) · 4 bytes for each of its 2 · 128 · 128 operations a depth: 32 operations a byte
+of the cache, so the units for float32 arithmetic are the limit. Tiles of 64 × 64 serve where large ones are too few to
+fill the card.
+
+Source: Chetlur et al. (2014), cuDNN: Efficient Primitives for Deep Learning, arXiv:1410.0759.
+"""
+
+from __future__ import annotations
+
+from ._ffma import DEPTH, FAR, SKEW, THREADS, multiply, place_x, place_y
+from ._layout import Array
+from ._math import ZERO
+from ._numba import cuda, types
+from ._window import Axis
+from .launch import F32, INT, STORAGE, Kernel, kernel
+from .ptx import lanes, load, load_vector, quotient, store, store_shared, store_vector
+
+OUTSIDE = -(1 << 29)  # a coordinate that no tap brings back into the image
+ENOUGH_BLOCKS = 256  # below this many blocks, smaller tiles
+
+
+def _tile(m: int, n: int, vectors: bool) -> Kernel:
+    pitch = m + SKEW
+
+    def implicit_gemm(x, matrix, y, scale, bias, pixels, channels, group_channels, source_h, source_w, grid_h, grid_w,
+                      taps_h, taps_w, step_h, step_w, start_h, start_w, move_h, move_w, outputs, group_outputs, out_h,
+                      out_w, height, width, pitch_h, pitch_w, has_scale, has_bias, rectify):
+        a_tile = cuda.shared.array(2 * DEPTH * pitch, types.float32)
+        b_tile = cuda.shared.array(2 * DEPTH * n, types.float32)
+        sums = cuda.local.array((m // 16, n // 16), types.float32)
+        a, b = cuda.local.array(m // 16, types.float32), cuda.local.array(n // 16, types.float32)
+        a_next = cuda.local.array((m * DEPTH // THREADS, 8), types.float32)
+        b_next = cuda.local.array((n * DEPTH // THREADS, 8), types.float32)
+        row_n = cuda.local.array(m * DEPTH // THREADS, types.int32)
+        row_h = cuda.local.array(m * DEPTH // THREADS, types.int32)
+        row_w = cuda.local.array(m * DEPTH // THREADS, types.int32)
+        thread, group = cuda.threadIdx.x, cuda.blockIdx.z
+        first_m, first_n = cuda.blockIdx.x * m, cuda.blockIdx.y * n
+        vector = lanes(x) if vectors else 1
+        depth_vectors, b_vectors = DEPTH // vector, n // vector
+        a_loads, b_loads = -(-m * depth_vectors // THREADS), -(-b_vectors * DEPTH // THREADS)
+        a_row, a_depth = thread // depth_vectors, thread % depth_vectors * vector
+        b_row, b_column = thread // b_vectors, thread % b_vectors * vector
+        a_stride, b_stride = THREADS // depth_vectors, THREADS // b_vectors
+
+        for i in range(m // 16):
+            for j in range(n // 16):
+                sums[i, j] = ZERO
+        for load_ in range(a_loads):
+            row = first_m + a_row + load_ * a_stride
+            row_n[load_], row_h[load_], row_w[load_] = 0, OUTSIDE, OUTSIDE
+            if row < pixels and a_row + load_ * a_stride < m:
+                line = quotient(row, grid_w)
+                image = quotient(line, grid_h)
+                row_n[load_] = image * source_h
+                row_h[load_] = (line - image * grid_h) * step_h + start_h
+                row_w[load_] = (row - line * grid_w) * step_w + start_w
+
+        reduction = taps_h * taps_w * group_channels
+        steps = (reduction + DEPTH - 1) // DEPTH
+        # The thread's place (u, v, c) in the reduction; its columns of the left tile share it.
+        tap = quotient(a_depth, group_channels)
+        c = a_depth - tap * group_channels
+        u = quotient(tap, taps_w)
+        v = tap - u * taps_w
+        for step in range(-1, steps):
+            if step + 1 < steps:
+                for load_ in range(a_loads):
+                    for lane in range(vector):
+                        a_next[load_, lane] = ZERO
+                    h, w = row_h[load_] + u * move_h, row_w[load_] + v * move_w
+                    if u < taps_h and h >= 0 and h < source_h and w >= 0 and w < source_w:
+                        at = ((row_n[load_] + h) * source_w + w) * channels + group * group_channels + c
+                        if vectors:
+                            load_vector(a_next[load_], x, at)
+                        else:
+                            a_next[load_, 0] = load(x, at)
+                for load_ in range(b_loads):
+                    for lane in range(vector):
+                        b_next[load_, lane] = ZERO
+                    row = (step + 1) * DEPTH + b_row + load_ * b_stride
+                    if row < reduction and first_n + b_column < group_outputs and b_row + load_ * b_stride < DEPTH:
+                        at = (group * reduction + row) * group_outputs + first_n + b_column
+                        if vectors:
+                            load_vector(b_next[load_], matrix, at)
+                        else:
+                            b_next[load_, 0] = load(matrix, at)
+                c += DEPTH
+                while c >= group_channels:
+                    c -= group_channels
+                    v += 1
+                    if v == taps_w:
+                        v = 0
+                        u += 1
+            half = step & 1
+            if step >= 0:
+                multiply(sums, a, b, a_tile, half * (DEPTH * pitch), pitch, b_tile, half * (DEPTH * n), n)
+            if step + 1 < steps:
+                other = 1 - half
+                for load_ in range(a_loads):
+                    if a_row + load_ * a_stride < m:
+                        for lane in range(vector):
+                            at = (other * DEPTH + a_depth + lane) * pitch + a_row + load_ * a_stride
+                            a_tile[at] = a_next[load_, lane]
+                for load_ in range(b_loads):
+                    if b_row + load_ * b_stride < DEPTH:
+                        at = (other * DEPTH + b_row + load_ * b_stride) * n + b_column
+                        if vectors:
+                            for lane in range(0, vector, 4):
+                                store_shared(b_tile, at + lane, b_next[load_], lane)
+                        else:
+                            b_tile[at] = b_next[load_, 0]
+            cuda.syncthreads()
+
+        for i in range(m // 16):
+            row = first_m + 4 * place_y() + i % 4 + i // 4 * FAR
+            if row < pixels:
+                line = quotient(row, grid_w)
+                image = quotient(line, grid_h)
+                h = out_h + (line - image * grid_h) * pitch_h
+                w = out_w + (row - line * grid_w) * pitch_w
+                to = ((image * height + h) * width + w) * outputs + group * group_outputs
+                for j in range(n // 16):
+                    column = first_n + 4 * place_x() + j % 4 + j // 4 * FAR
+                    if column < group_outputs:
+                        value = sums[i, j]
+                        if has_scale:
+                            value *= scale[group * group_outputs + column]
+                        if has_bias:
+                            value += bias[group * group_outputs + column]
+                        if rectify and value <= ZERO:
+                            value = ZERO
+                        sums[i, j] = value
+                for j in range(0, n // 16, 4):
+                    column = first_n + 4 * place_x() + j // 4 * FAR
+                    if vectors and lanes(y) == 4:
+                        if column < group_outputs:
+                            store_vector(y, to + column, sums[i, j:])
+                    else:
+                        for lane in range(4):
+                            if column + lane < group_outputs:
+                                store(y, to + column + lane, sums[i, j + lane])
+
+    pointers = dict(x=STORAGE, matrix=STORAGE, y=STORAGE, scale=F32, bias=F32)
+    names = implicit_gemm.__code__.co_varnames[len(pointers) : implicit_gemm.__code__.co_argcount]
+    return kernel(block=THREADS, blocks_per_sm=2, **pointers, **dict.fromkeys(names, INT))(implicit_gemm)
+
+
+_TILES = {(m, vectors): _tile(m, m, vectors) for m in (128, 64) for vectors in (True, False)}
+
+
+def convolve(x: Array, matrix: Array, y: Array, groups: int, window: tuple[Axis, Axis], scale: Array | None = None,
+             bias: Array | None = None, rectify: bool = False) -> None:
+    """Fill the pixels of y that belong to this window; x, y channels-last, matrix from `_pack.py`."""
+    (images, channels, *source), (outputs, *size), (h, w) = x.shape, y.shape[1:], window
+    pixels, inner, columns = images * h.count * w.count, channels // groups, outputs // groups
+    vector = 16 // x.itemsize
+    vectors = inner % vector == 0 and columns % vector == 0
+    m = 128
+    if -(-pixels // m) * -(-columns // m) * groups < ENOUGH_BLOCKS or columns <= 64:
+        m = 64
+    _TILES[m, vectors](
+        (-(-pixels // m), -(-columns // m), groups), x, matrix, y, scale, bias, pixels, channels, inner, *source,
+        h.count, w.count, h.taps, w.taps, h.step, w.step, h.start, w.start, h.move, w.move, outputs, columns, h.out, w.out,
+        *size, h.pitch, w.pitch, scale is not None, bias is not None, rectify)
