@@ -11,8 +11,8 @@ multiplied, the next comes in.
         4 5                    …
         6 7                    24 … 31
 
-In a step a thread reads M/16 + N/16 floats by 128-bit accesses, of which a warp needs one line for each operand, and does
-(M/16)(N/16) multiply-adds: 64 for 16 floats with tiles of 128 × 128.
+In a step a thread reads M/16 + N/16 floats by 128-bit accesses, of which a warp needs one line for each operand, and
+does (M/16)(N/16) multiply-adds: 64 for 16 floats with tiles of 128 × 128.
 """
 
 from __future__ import annotations

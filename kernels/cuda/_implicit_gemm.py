@@ -3,8 +3,8 @@
     y[m, k] = Σ_{u, v, c} x[pixel(m, u, v), c] · matrix[(u, v, c), k]        m = (n, i, j), see `_window.py`
 
 A block computes a tile of M pixels × N outputs for one group. Its left tile is gathered: each thread follows a few
-pixels and one place in the reduction, (u, v, c), which moves on by DEPTH channels a step; what lies outside the image is
-zero. 16 bytes are read at a time where channels and outputs come in whole vectors, single elements otherwise.
+pixels and one place in the reduction, (u, v, c), which moves on by DEPTH channels a step; what lies outside the image
+is zero. 16 bytes are read at a time where channels and outputs come in whole vectors, single elements otherwise.
 
 A tile of 128 × 128 reads (128 + 128) · 4 bytes for each of its 2 · 128 · 128 operations a depth: 32 operations a byte
 of the cache, so the units for float32 arithmetic are the limit. Tiles of 64 × 64 serve where large ones are too few to
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from ._ffma import DEPTH, FAR, SKEW, THREADS, multiply, place_x, place_y
 from ._layout import Array
-from ._math import ZERO
+from ._math import INFINITY, ONE, ZERO, larger
 from ._numba import cuda, types
 from ._window import Axis
 from .launch import F32, INT, STORAGE, Kernel, kernel
@@ -29,19 +29,23 @@ ENOUGH_BLOCKS = 256  # below this many blocks, smaller tiles
 
 def _tile(m: int, n: int, vectors: bool) -> Kernel:
     pitch = m + SKEW
+    rows, columns = m // 16, n // 16  # sums of a thread
+    a_most, b_most = m * DEPTH // THREADS, n * DEPTH // THREADS  # loads of a thread, if single elements
+    a_half, b_half = DEPTH * pitch, DEPTH * n
+    a_size, b_size = 2 * a_half, 2 * b_half
 
     def implicit_gemm(x, matrix, y, scale, bias, pixels, channels, group_channels, source_h, source_w, grid_h, grid_w,
                       taps_h, taps_w, step_h, step_w, start_h, start_w, move_h, move_w, outputs, group_outputs, out_h,
                       out_w, height, width, pitch_h, pitch_w, has_scale, has_bias, rectify):
-        a_tile = cuda.shared.array(2 * DEPTH * pitch, types.float32)
-        b_tile = cuda.shared.array(2 * DEPTH * n, types.float32)
-        sums = cuda.local.array((m // 16, n // 16), types.float32)
-        a, b = cuda.local.array(m // 16, types.float32), cuda.local.array(n // 16, types.float32)
-        a_next = cuda.local.array((m * DEPTH // THREADS, 8), types.float32)
-        b_next = cuda.local.array((n * DEPTH // THREADS, 8), types.float32)
-        row_n = cuda.local.array(m * DEPTH // THREADS, types.int32)
-        row_h = cuda.local.array(m * DEPTH // THREADS, types.int32)
-        row_w = cuda.local.array(m * DEPTH // THREADS, types.int32)
+        a_tile = cuda.shared.array(a_size, types.float32)
+        b_tile = cuda.shared.array(b_size, types.float32)
+        sums = cuda.local.array((rows, columns), types.float32)
+        a, b = cuda.local.array(rows, types.float32), cuda.local.array(columns, types.float32)
+        a_next = cuda.local.array((a_most, 8), types.float32)
+        b_next = cuda.local.array((b_most, 8), types.float32)
+        row_n = cuda.local.array(a_most, types.int32)
+        row_h = cuda.local.array(a_most, types.int32)
+        row_w = cuda.local.array(a_most, types.int32)
         thread, group = cuda.threadIdx.x, cuda.blockIdx.z
         first_m, first_n = cuda.blockIdx.x * m, cuda.blockIdx.y * n
         vector = lanes(x) if vectors else 1
@@ -51,8 +55,8 @@ def _tile(m: int, n: int, vectors: bool) -> Kernel:
         b_row, b_column = thread // b_vectors, thread % b_vectors * vector
         a_stride, b_stride = THREADS // depth_vectors, THREADS // b_vectors
 
-        for i in range(m // 16):
-            for j in range(n // 16):
+        for i in range(rows):
+            for j in range(columns):
                 sums[i, j] = ZERO
         for load_ in range(a_loads):
             row = first_m + a_row + load_ * a_stride
@@ -102,7 +106,7 @@ def _tile(m: int, n: int, vectors: bool) -> Kernel:
                         u += 1
             half = step & 1
             if step >= 0:
-                multiply(sums, a, b, a_tile, half * (DEPTH * pitch), pitch, b_tile, half * (DEPTH * n), n)
+                multiply(sums, a, b, a_tile, half * a_half, pitch, b_tile, half * b_half, n)
             if step + 1 < steps:
                 other = 1 - half
                 for load_ in range(a_loads):
@@ -120,41 +124,41 @@ def _tile(m: int, n: int, vectors: bool) -> Kernel:
                             b_tile[at] = b_next[load_, 0]
             cuda.syncthreads()
 
-        for i in range(m // 16):
-            row = first_m + 4 * place_y() + i % 4 + i // 4 * FAR
-            if row < pixels:
-                line = quotient(row, grid_w)
-                image = quotient(line, grid_h)
-                h = out_h + (line - image * grid_h) * pitch_h
-                w = out_w + (row - line * grid_w) * pitch_w
-                to = ((image * height + h) * width + w) * outputs + group * group_outputs
-                for j in range(n // 16):
-                    column = first_n + 4 * place_x() + j % 4 + j // 4 * FAR
-                    if column < group_outputs:
-                        value = sums[i, j]
-                        if has_scale:
-                            value *= scale[group * group_outputs + column]
-                        if has_bias:
-                            value += bias[group * group_outputs + column]
-                        if rectify and value <= ZERO:
-                            value = ZERO
-                        sums[i, j] = value
-                for j in range(0, n // 16, 4):
-                    column = first_n + 4 * place_x() + j // 4 * FAR
-                    if vectors and lanes(y) == 4:
-                        if column < group_outputs:
-                            store_vector(y, to + column, sums[i, j:])
-                    else:
-                        for lane in range(4):
-                            if column + lane < group_outputs:
-                                store(y, to + column + lane, sums[i, j + lane])
+        # From here on a holds factors and b summands of the thread's columns.
+        floor = ZERO if rectify else -INFINITY
+        for j in range(columns):
+            column = first_n + 4 * place_x() + j % 4 + j // 4 * FAR
+            inside = column < group_outputs
+            a[j] = scale[group * group_outputs + column] if has_scale and inside else ONE
+            b[j] = bias[group * group_outputs + column] if has_bias and inside else ZERO
+        for far in range(0, rows, 4):
+            for i in range(4):
+                row = first_m + 4 * place_y() + far * (FAR // 4) + i
+                for j in range(columns):
+                    sums[far + i, j] = larger(sums[far + i, j] * a[j] + b[j], floor)
+                if row < pixels:
+                    line = quotient(row, grid_w)
+                    image = quotient(line, grid_h)
+                    h = out_h + (line - image * grid_h) * pitch_h
+                    w = out_w + (row - line * grid_w) * pitch_w
+                    to = ((image * height + h) * width + w) * outputs + group * group_outputs
+                    for j in range(0, columns, 4):
+                        column = first_n + 4 * place_x() + j * (FAR // 4)
+                        if vectors and lanes(y) == 4:
+                            if column < group_outputs:
+                                store_vector(y, to + column, sums[far + i, j:])
+                        else:
+                            for lane in range(4):
+                                if column + lane < group_outputs:
+                                    store(y, to + column + lane, sums[far + i, j + lane])
 
+    name = f"implicit_gemm_{m}_{'vectors' if vectors else 'elements'}"
     pointers = dict(x=STORAGE, matrix=STORAGE, y=STORAGE, scale=F32, bias=F32)
     names = implicit_gemm.__code__.co_varnames[len(pointers) : implicit_gemm.__code__.co_argcount]
-    return kernel(block=THREADS, blocks_per_sm=2, **pointers, **dict.fromkeys(names, INT))(implicit_gemm)
+    return kernel(block=THREADS, blocks_per_sm=2, name=name, **pointers, **dict.fromkeys(names, INT))(implicit_gemm)
 
 
-_TILES = {(m, vectors): _tile(m, m, vectors) for m in (128, 64) for vectors in (True, False)}
+_TILES = {(m, vectors): _tile(m, m, vectors) for m, vectors in ((128, True), (64, True), (64, False))}
 
 
 def convolve(x: Array, matrix: Array, y: Array, groups: int, window: tuple[Axis, Axis], scale: Array | None = None,
@@ -162,12 +166,13 @@ def convolve(x: Array, matrix: Array, y: Array, groups: int, window: tuple[Axis,
     """Fill the pixels of y that belong to this window; x, y channels-last, matrix from `_pack.py`."""
     (images, channels, *source), (outputs, *size), (h, w) = x.shape, y.shape[1:], window
     pixels, inner, columns = images * h.count * w.count, channels // groups, outputs // groups
+    taps = (h.taps, w.taps) if h.taps and w.taps else (0, 1)  # no tap reaches these pixels: zeros
     vector = 16 // x.itemsize
     vectors = inner % vector == 0 and columns % vector == 0
     m = 128
-    if -(-pixels // m) * -(-columns // m) * groups < ENOUGH_BLOCKS or columns <= 64:
+    if not vectors or columns <= 64 or -(-pixels // m) * -(-columns // m) * groups < ENOUGH_BLOCKS:
         m = 64
     _TILES[m, vectors](
         (-(-pixels // m), -(-columns // m), groups), x, matrix, y, scale, bias, pixels, channels, inner, *source,
-        h.count, w.count, h.taps, w.taps, h.step, w.step, h.start, w.start, h.move, w.move, outputs, columns, h.out, w.out,
+        h.count, w.count, *taps, h.step, w.step, h.start, w.start, h.move, w.move, outputs, columns, h.out, w.out,
         *size, h.pitch, w.pitch, scale is not None, bias is not None, rectify)

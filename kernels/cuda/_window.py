@@ -4,11 +4,11 @@ A row of the product is a pixel (n, i, j) of a grid I × J. Tap (u, v), of U × 
 
     (i · step_h + start_h + u · move_h,  j · step_w + start_w + v · move_w)
 
-or nothing where that lies outside; the row's result goes to pixel (out_h + i · pitch_h, out_w + j · pitch_w). Tap (u, v)
-stands for the weight's tap (first_r + u · every_r, first_s + v · every_s).
+or nothing where that lies outside; the row's result goes to pixel (out_h + i · pitch_h, out_w + j · pitch_w). Tap
+(u, v) stands for the weight's tap (first_r + u · every_r, first_s + v · every_s).
 
-Forward, source and taps are the convolution's own. The gradient to the input gathers from dy: pixel h of dx gets tap r
-of every p with p · stride - padding + r · dilation = h. For a stride above 1 only some taps reach a pixel, the same ones
+Forward, source and taps are the convolution's own. The gradient to the input gathers from dy: pixel h of dx gets tap
+r of every p with p · stride - padding + r · dilation = h. For a stride above 1 only some taps reach a pixel, the same ones
 for all pixels of a residue h mod stride, so each residue is a convolution of its own with those taps and stride 1:
 nothing is multiplied with zeros.
 """
@@ -55,7 +55,8 @@ def dgrad_axes(size: int, taps: int, stride: int, padding: int | Pair, dilation:
         every = stride // gcd(stride, dilation)
         first = reaching[0] if reaching else 0
         axes.append(Axis(
-            count=-(-(size - residue) // stride), taps=len(reaching), step=1, start=(shift - first * dilation) // stride,
+            count=-(-(size - residue) // stride), taps=len(reaching), step=1,
+            start=(shift - first * dilation) // stride,
             move=-every * dilation // stride, out=residue, pitch=stride, first=first, every=every))
     return axes
 

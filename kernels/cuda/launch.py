@@ -54,27 +54,28 @@ KERNELS: list[Kernel] = []
 
 def kernel(
     *, block: int, shared: int = 0, blocks_per_sm: int = 0, fastmath: bool = False, arch: str | None = None,
-    **fields: str,
+    name: str = "", **fields: str,
 ) -> Callable:
     """Decorator: a function of these arguments, in order, run by blocks of `block` threads.
 
     `shared` are the bytes of dynamic shared memory, `cuda.shared.array(0, …)`. `blocks_per_sm`, where given, holds the
     registers down so that this many blocks fit on a multiprocessor. `arch="sm_90a"` is for a kernel whose instructions
-    only that architecture has.
+    only that architecture has. `name` tells variants made by one function apart; without it the numbers that a function
+    closes over do.
     """
-    return lambda function: Kernel(function, fields, block, shared, blocks_per_sm, fastmath, arch)
+    return lambda function: Kernel(function, fields, block, shared, blocks_per_sm, fastmath, arch, name)
 
 
 class Kernel:
     """A function that the GPU runs; `__call__` queues it."""
 
     def __init__(self, function: Callable, fields: dict, block: int, shared: int, blocks_per_sm: int, fastmath: bool,
-                 arch: str | None):
+                 arch: str | None, name: str):
         if tuple(inspect.signature(function).parameters) != tuple(fields):
             raise TypeError(f"{function.__name__} takes {inspect.signature(function)}, declared are {tuple(fields)}")
         self.function, self.fields, self.arch = function, fields, arch
         self.block, self.shared, self.blocks_per_sm, self.fastmath = block, shared, blocks_per_sm, fastmath
-        self.name = function.__name__.strip("_") + _constants(function)
+        self.name = name or function.__name__.strip("_") + _constants(function)
         self.file = function.__module__.rpartition(".")[2]
         self.__doc__ = function.__doc__
         self._kinds = tuple(fields.values())

@@ -1,0 +1,56 @@
+"""Sums over pixels, one for each channel, of channels-last memory: Σ_m dy[m, k].
+
+A block takes a strip of pixels and 32 channels: a warp reads 32 neighbours of one pixel, every eighth pixel. The strips'
+sums go to a workspace, which a second kernel adds up in order. Reads the array once: 4 bytes an element.
+"""
+
+from __future__ import annotations
+
+from ._layout import Array, blocks
+from ._math import ZERO
+from ._memory import empty
+from ._numba import cuda, types
+from .launch import F32, INT, STORAGE, kernel
+from .ptx import load, store
+
+_WIDTH, _HEIGHT, _PIXELS = 32, 8, 512
+_THREADS = _WIDTH * _HEIGHT
+
+
+@kernel(block=_THREADS, x=STORAGE, partial=F32, pixels=INT, channels=INT)
+def _strip_sums(x, partial, pixels, channels):
+    shared = cuda.shared.array(_THREADS, types.float32)
+    column, row = cuda.threadIdx.x % _WIDTH, cuda.threadIdx.x // _WIDTH
+    c = cuda.blockIdx.y * _WIDTH + column
+    first = cuda.blockIdx.x * _PIXELS
+    total = ZERO
+    if c < channels:
+        for pixel in range(first + row, min(first + _PIXELS, pixels), _HEIGHT):
+            total += load(x, pixel * channels + c)
+    shared[cuda.threadIdx.x] = total
+    cuda.syncthreads()
+    if row == 0 and c < channels:
+        for other in range(1, _HEIGHT):
+            total += shared[other * _WIDTH + column]
+        partial[cuda.blockIdx.x * channels + c] = total
+
+
+@kernel(block=_THREADS, partial=F32, sums=STORAGE, strips=INT, channels=INT)
+def _add_strips(partial, sums, strips, channels):
+    c = cuda.blockIdx.x * _THREADS + cuda.threadIdx.x
+    if c < channels:
+        total = ZERO
+        for strip in range(strips):
+            total += partial[strip * channels + c]
+        store(sums, c, total)
+
+
+def channel_sums(x: Array) -> Array:
+    """The vector of sums of x, (pixels, channels) in memory whatever its shape says, channels on axis 1."""
+    channels = x.shape[1]
+    pixels = x.size // channels if channels else 0
+    strips = blocks(pixels, _PIXELS)
+    partial, sums = empty((strips, channels)), empty(channels, x.dtype)
+    _strip_sums((strips, blocks(channels, _WIDTH)), x, partial, pixels, channels)
+    _add_strips(blocks(channels, _THREADS), partial, sums, strips, channels)
+    return sums

@@ -1,0 +1,101 @@
+"""Two-dimensional convolution and its gradients, strict float32, any GPU; formulas in `kernels/reference/conv2d.py`.
+
+Images are channels-last. Convolutions are matrix products over gathered pixels: `_implicit_gemm.py` (forward, and the
+gradient to the input as forward convolutions of dy with the weight transposed, one for each residue of the stride, see
+`_window.py`) and `_wgrad.py`; with one channel a group they are memory bound and go to `_depthwise.py`.
+
+Roofline: 2 N P Q K (C/G) R S operations, at the card's rate for float32 multiply-adds outside its tensor cores.
+"""
+
+from __future__ import annotations
+
+from ..shapes import conv_output_size
+from . import _depthwise
+from ._channel_sums import channel_sums
+from ._implicit_gemm import convolve
+from ._layout import Array, channels_last, contiguous, deliver, empty_image, vector
+from ._pack import pack
+from ._wgrad import wgrad
+from ._window import dgrad_windows, forward_axis
+
+Pair = tuple[int, int]
+Padding = tuple[int | Pair, int | Pair]
+
+
+def conv2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    stride: Pair = (1, 1),
+    padding: Padding = (0, 0),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+    precision: str = "highest",
+    scale: Array | None = None,
+    activation: str | None = None,
+    keep_packed: bool = False,
+    out: Array | None = None,
+) -> Array:
+    """y = act(scale · (x ⋆ weight) + bias): (N, C, H, W), (K, C/G, R, S), (K,) → (N, K, P, Q).
+
+    `activation` is None or "relu". All precisions are strict float32 here, and the packed weight is never kept: packing
+    is one small kernel.
+    """
+    taps = weight.shape[2:]
+    count = tuple(map(conv_output_size, x.shape[2:], taps, stride, padding, dilation))
+    x, weight, y = channels_last(x), contiguous(weight), empty_image(len(x), len(weight), *count, x.dtype)
+    scale, bias, rectify = vector(scale), vector(bias), activation == "relu"
+    if weight.shape[1] == 1 and groups > 1:
+        _depthwise.forward(x, weight, y, stride, padding, dilation, scale, bias, rectify)
+    else:
+        window = tuple(map(forward_axis, count, taps, stride, padding, dilation))
+        convolve(x, pack(weight, groups, window, False), y, groups, window, scale, bias, rectify)
+    return deliver(y, out)
+
+
+def conv2d_dgrad(
+    dy: Array,
+    weight: Array,
+    x_shape: tuple[int, int, int, int],
+    *,
+    stride: Pair = (1, 1),
+    padding: Padding = (0, 0),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+    precision: str = "highest",
+    out: Array | None = None,
+) -> Array:
+    """The gradient to the input: dy (N, K, P, Q), weight (K, C/G, R, S), x_shape = (N, C, H, W) → dx (N, C, H, W)."""
+    dy, weight, dx = channels_last(dy), contiguous(weight), empty_image(*x_shape, dy.dtype)
+    if weight.shape[1] == 1 and groups > 1:
+        _depthwise.dgrad(dy, weight, dx, stride, padding, dilation)
+    else:
+        for window in dgrad_windows(x_shape[2:], weight.shape[2:], stride, padding, dilation):
+            convolve(dy, pack(weight, groups, window, True), dx, groups, window)
+    return deliver(dx, out)
+
+
+def conv2d_wgrad(
+    dy: Array,
+    x: Array,
+    weight_shape: tuple[int, int, int, int],
+    *,
+    stride: Pair = (1, 1),
+    padding: Padding = (0, 0),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+    precision: str = "highest",
+    out: Array | None = None,
+) -> Array:
+    """The gradient to the weight: dy (N, K, P, Q), x (N, C, H, W), weight_shape = (K, C/G, R, S) → dweight of that."""
+    dy, x = channels_last(dy), channels_last(x)
+    if weight_shape[1] == 1 and groups > 1:
+        return deliver(_depthwise.wgrad(dy, x, weight_shape, stride, padding, dilation), out)
+    window = tuple(map(forward_axis, dy.shape[2:], weight_shape[2:], stride, padding, dilation))
+    return deliver(wgrad(dy, x, weight_shape, groups, window), out)
+
+
+def conv2d_bgrad(dy: Array, *, out: Array | None = None) -> Array:
+    """The gradient to the bias, dbias[k] = Σ_{n, p, q} dy[n, k, p, q]: (N, K, P, Q) → (K,). Reads dy once."""
+    return deliver(channel_sums(channels_last(dy)), out)
