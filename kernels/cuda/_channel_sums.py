@@ -1,7 +1,7 @@
 """Sums over pixels, one for each channel, of channels-last memory: Σ_m dy[m, k].
 
-A block takes a strip of pixels and 32 channels: a warp reads 32 neighbours of one pixel, every eighth pixel. The strips'
-sums go to a workspace, which a second kernel adds up in order. Reads the array once: 4 bytes an element.
+A block takes a strip of pixels and 32 channels: a warp reads 32 neighbours of one pixel, every eighth pixel. The
+strips' sums go to a workspace, which a second kernel adds up in order. Reads the array once: 4 bytes an element.
 """
 
 from __future__ import annotations

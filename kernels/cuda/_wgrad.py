@@ -126,7 +126,9 @@ def _add_parts(partial, dweight, size, parts, channels, taps):
         store(dweight, (k * channels + i - line * channels) * taps + line - k * taps, total)
 
 
-def wgrad(dy: Array, x: Array, weight_shape: tuple[int, int, int, int], groups: int, window: tuple[Axis, Axis]) -> Array:
+def wgrad(
+    dy: Array, x: Array, weight_shape: tuple[int, int, int, int], groups: int, window: tuple[Axis, Axis]
+) -> Array:
     """dweight (K, C/G, R, S) from dy and x, channels-last; `window` is the forward convolution's."""
     (k, group_channels, r, s), (images, channels, *source), (h, w) = weight_shape, x.shape, window
     group_filters, places, pixels = k // groups, r * s * group_channels, images * h.count * w.count
