@@ -1,7 +1,7 @@
 """Convolutions with one input channel a group: each filter slides over its own channel, memory bound.
 
-With multiplier μ = K/C, filter k reads channel k div μ. A thread takes 16 bytes of channels of one pixel where
-μ = 1 and the channels come in whole vectors, one filter otherwise, and goes over the taps; neighbouring threads read the same
+With multiplier μ = K/C, filter k reads channel k div μ. A thread takes 16 bytes of channels of one pixel where μ = 1
+and the channels come in whole vectors, one filter otherwise, and goes over the taps; neighbouring threads read the same
 pixels, from the cache. The weight (K, R, S) is read through the cache as well.
 
     forward   y[p, k] = act(scale[k] Σ_t w[k, t] x[pixel(p, t), k div μ] + bias[k])         4 bytes in, 4 out an element

@@ -7,9 +7,9 @@ A row of the product is a pixel (n, i, j) of a grid I × J. Tap (u, v), of U × 
 or nothing where that lies outside; the row's result goes to pixel (out_h + i · pitch_h, out_w + j · pitch_w). Tap
 (u, v) stands for the weight's tap (first_r + u · every_r, first_s + v · every_s).
 
-Forward, source and taps are the convolution's own. The gradient to the input gathers from dy: pixel h of dx gets tap
-r of every p with p · stride - padding + r · dilation = h. For a stride above 1 only some taps reach a pixel, the same ones
-for all pixels of a residue h mod stride, so each residue is a convolution of its own with those taps and stride 1:
+Forward, source and taps are the convolution's own. The gradient to the input gathers from dy: pixel h of dx gets tap r
+of every p with p · stride - padding + r · dilation = h. For a stride above 1 only some taps reach a pixel, the same
+ones for all pixels of a residue h mod stride, so each residue is a convolution of its own with those taps and stride 1:
 nothing is multiplied with zeros.
 """
 
