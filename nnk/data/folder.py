@@ -66,6 +66,9 @@ class ImageFolder:
         self.paths = [path for paths in found for path in paths]
         self.labels = np.repeat(np.arange(len(found)), [len(paths) for paths in found])
 
+    def __repr__(self) -> str:
+        return f"ImageFolder({str(self.root)!r}, {len(self.classes)} classes, {len(self.paths)} images)"
+
     def __len__(self) -> int:
         return len(self.paths)
 

@@ -159,8 +159,11 @@ class Optimizer:
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` returned, here or in PyTorch: options and (copied) states.
 
-        Raises ValueError when groups or shapes do not fit; nothing is changed then.
+        Raises TypeError for what is no such mapping, ValueError when groups or shapes do not fit; nothing is changed
+        then.
         """
+        if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= set(state_dict):
+            raise TypeError("state_dict has no 'state' and 'param_groups', expected what an optimiser's gave")
         saved = state_dict["param_groups"]
         ours, theirs = ([len(group["params"]) for group in groups] for groups in (self.param_groups, saved))
         if ours != theirs:

@@ -28,9 +28,9 @@ class EarlyStopping(Callback):
         restore_best: keep a copy of the best weights, and put it back at the end.
 
     Raises:
-        KeyError: the history has no column ``monitor``.
         TypeError: a patience that is no int, a min_delta that is no number.
-        ValueError: a patience below 1, a min_delta below 0, another mode.
+        ValueError: a patience below 1, a min_delta below 0, another mode; while training, a history that has no column
+            ``monitor``.
 
     Source: Prechelt (1998), "Early stopping, but when?".
     """
@@ -64,7 +64,7 @@ class EarlyStopping(Callback):
         """Compare the epoch with the best one."""
         row = trainer.history[-1]
         if self.monitor not in row:
-            raise KeyError(f"monitor is {self.monitor!r}, expected one of {', '.join(map(repr, row))}")
+            raise ValueError(f"monitor is {self.monitor!r}, expected one of {', '.join(map(repr, row))}")
         value = row[self.monitor]
         gain = self.best - value if self.mode == "min" else value - self.best
         if gain > self.min_delta:

@@ -38,6 +38,9 @@ class Ensemble:
             if not isinstance(model, nn.Module):
                 raise TypeError(f"models[{i}] is a {type(model).__name__}, expected a module")
 
+    def __repr__(self) -> str:
+        return f"Ensemble({', '.join(type(model).__name__ for model in self.models)})"
+
     def predict(self, inputs: Any, batch_size: int = 256) -> np.ndarray:
         """Return the mean probabilities (N, C) for ``inputs``, an array (N, …) or an `ArrayDataset`.
 

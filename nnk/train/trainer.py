@@ -70,9 +70,9 @@ class Trainer:
             run continues only with an equal config.
 
     Raises:
-        TypeError: ``model``, ``optimizer`` or ``loss`` is something else, such as a class; ``batch_size`` or
-            ``accumulate`` is no int, ``clip_norm`` or ``clip_value`` no number, or ``callbacks`` holds what is no
-            `Callback`.
+        TypeError: ``model``, ``optimizer``, ``loss``, ``scheduler`` or ``metrics`` is something else, such as a class;
+            ``batch_size`` or ``accumulate`` is no int, ``clip_norm`` or ``clip_value`` no number, or ``callbacks``
+            is no list of `Callback`.
         ValueError: an unknown ``scheduler_interval``, or "step" with ReduceLROnPlateau; ``batch_size`` or
             ``accumulate`` below 1; a negative ``clip_norm``, a ``clip_value`` that is not above 0, or both.
     """
@@ -99,6 +99,12 @@ class Trainer:
         for name, value, kind in made:
             if not isinstance(value, kind) and (value is not None or name == "model"):
                 raise TypeError(f"{name} is {value!r}, expected an instance of {kind.__module__}.{kind.__name__}")
+        if scheduler is not None and not (hasattr(scheduler, "step") and hasattr(scheduler, "state_dict")):
+            raise TypeError(f"scheduler is {scheduler!r}, expected one of nnk.optim.lr_scheduler")
+        if metrics is not None and not (isinstance(metrics, dict) and all(map(callable, metrics.values()))):
+            raise TypeError(f"metrics is {metrics!r}, expected a dict of functions by name, as in {{'top5': top5}}")
+        if not isinstance(callbacks, (list, tuple)):
+            raise TypeError(f"callbacks is {callbacks!r}, expected a list of instances of nnk.train.Callback")
         if scheduler_interval not in (None, "step", "epoch"):
             raise ValueError(f"scheduler_interval is {scheduler_interval!r}, expected 'step', 'epoch' or None")
         if isinstance(scheduler, optim.lr_scheduler.ReduceLROnPlateau):
@@ -142,6 +148,10 @@ class Trainer:
         self._saved: tuple[int, int] | None = None
         self._interrupt = Interrupt()
         self._calling = False  # callbacks, which may be half done, or have put other weights into the model
+
+    def __repr__(self) -> str:
+        parts = (type(part).__name__ for part in (self.model, self.optimizer, self.loss))
+        return f"Trainer({', '.join(parts)}, batch_size={self.batch_size}, epoch={self.epoch})"
 
     def fit(self, train: Any, val: Any = None, epochs: int = 1, *, resume: bool = False) -> list[dict[str, float]]:
         """Train for ``epochs`` epochs and return the history, one dict per epoch.

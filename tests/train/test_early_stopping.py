@@ -68,7 +68,7 @@ def test_a_resumed_run_remembers(data, tmp_path):
 
 
 def test_bad_arguments(data):
-    with pytest.raises(KeyError, match="monitor is 'val_loss', expected one of 'epoch', 'lr', 'loss'"):
+    with pytest.raises(ValueError, match="monitor is 'val_loss', expected one of 'epoch', 'lr', 'loss'"):
         trainer([EarlyStopping()]).fit(data[0])
     with pytest.raises(ValueError, match="patience is 0"):
         EarlyStopping(patience=0)

@@ -14,11 +14,14 @@ __all__ = ["CosineAnnealingLR", "CosineAnnealingWarmRestarts"]
 class CosineAnnealingLR(LRScheduler):
     """lr = eta_min + (base_lr - eta_min) * (1 + cos(π t / T_max)) / 2.
 
+    Raises TypeError or ValueError unless T_max is a number above 0.
     Source: Loshchilov and Hutter (2017), arXiv:1608.03983, eq. 5, without restarts.
     """
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1):
-        self.T_max = T_max
+        self.T_max = number(T_max, "T_max")
+        if T_max <= 0:
+            raise ValueError(f"T_max is {T_max}, expected more than 0 steps")
         self.eta_min = number(eta_min, "eta_min")
         super().__init__(optimizer, last_epoch)
 

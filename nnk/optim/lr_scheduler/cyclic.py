@@ -54,6 +54,8 @@ class CyclicLR(LRScheduler):
         self.max_lrs = each(max_lr, "max_lr", len(groups))
         up = float(step_size_up)
         self.total_size = up + (up if step_size_down is None else float(step_size_down))
+        if not 0 < up < math.inf or not up <= self.total_size:
+            raise ValueError(f"step_size_up is {step_size_up}, step_size_down {step_size_down}, expected above 0")
         self.step_ratio = up / self.total_size
         if scale_fn is None and mode not in ("triangular", "triangular2", "exp_range"):
             raise ValueError(f"mode is {mode!r}, expected 'triangular', 'triangular2' or 'exp_range'")
