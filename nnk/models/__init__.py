@@ -9,7 +9,7 @@ from .lenet import lenet
 from .maxout_cnn import maxout_cnn
 from .mobilenet import mobilenet
 from .registry import create, names
-from .resnet import resnet18, resnet20
+from .resnet import resnet18, resnet20, resnet50
 from .selu_cnn import selu_cnn
 from .vgg import vgg8
 
@@ -22,6 +22,7 @@ __all__ = [
     "names",
     "resnet18",
     "resnet20",
+    "resnet50",
     "selu_cnn",
     "vgg8",
 ]

@@ -8,13 +8,13 @@ from .digits_cnn import digits_cnn
 from .lenet import lenet
 from .maxout_cnn import maxout_cnn
 from .mobilenet import mobilenet
-from .resnet import resnet18, resnet20
+from .resnet import resnet18, resnet20, resnet50
 from .selu_cnn import selu_cnn
 from .vgg import vgg8
 
 MODELS = {
     model.__name__: model
-    for model in (digits_cnn, lenet, maxout_cnn, mobilenet, resnet18, resnet20, selu_cnn, vgg8)
+    for model in (digits_cnn, lenet, maxout_cnn, mobilenet, resnet18, resnet20, resnet50, selu_cnn, vgg8)
 }
 
 

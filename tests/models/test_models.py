@@ -46,6 +46,10 @@ def test_resnet18_and_mobilenet_have_their_papers_sizes():
     assert parameters == {"resnet18": 11_689_512 - 7_680, "mobilenet": 4_231_976}
 
 
+def test_resnet50_has_the_size_of_pytorchs():
+    assert sum(parameter.size for parameter in models.resnet50().parameters()) == 25_557_032
+
+
 def test_lenet_has_the_squashing_function_asked_for():
     kinds = {name: type(models.lenet((1, 8, 8), activation=name)[1]) for name in ("tanh", "sigmoid")}
     assert kinds == {"tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
@@ -54,7 +58,7 @@ def test_lenet_has_the_squashing_function_asked_for():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    known = "digits_cnn, lenet, maxout_cnn, mobilenet, resnet18, resnet20, selu_cnn, vgg8"
+    known = "digits_cnn, lenet, maxout_cnn, mobilenet, resnet18, resnet20, resnet50, selu_cnn, vgg8"
     with pytest.raises(ValueError, match=f"unknown model 'resnet', known are: {known}"):
         models.create("resnet", (1, 8, 8), 10)
 
