@@ -8,11 +8,15 @@ Source: Salmon, Moraes, Dror and Shaw (2011), Parallel random numbers: as easy a
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from ._layout import Array
 from ._math import HALF, ONE, fma, log, sqrt
+from ._memory import xp
 from ._numba import device
-from .ptx import multiply_high, multiply_low
+from .ptx import multiply_wide
 
 _MULTIPLIER_0, _MULTIPLIER_1 = np.uint32(0xD2511F53), np.uint32(0xCD9E8D57)
 _KEY_STEP_0, _KEY_STEP_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
@@ -30,8 +34,7 @@ def philox(counter, call, seed):
     w2, w3 = np.uint32(call & _LOW), np.uint32(call >> _HIGH)
     k0, k1 = seed & _LOW, seed >> _HIGH
     for _ in range(10):
-        high_0, low_0 = multiply_high(_MULTIPLIER_0, w0), multiply_low(_MULTIPLIER_0, w0)
-        high_1, low_1 = multiply_high(_MULTIPLIER_1, w2), multiply_low(_MULTIPLIER_1, w2)
+        (high_0, low_0), (high_1, low_1) = multiply_wide(_MULTIPLIER_0, w0), multiply_wide(_MULTIPLIER_1, w2)
         w0, w1, w2, w3 = np.uint32(high_1 ^ w1 ^ np.uint32(k0)), low_1, np.uint32(high_0 ^ w3 ^ np.uint32(k1)), low_0
         k0, k1 = (k0 + _KEY_STEP_0) & _LOW, (k1 + _KEY_STEP_1) & _LOW
     return w0, w1, w2, w3
@@ -54,3 +57,24 @@ def normal_pair(a, b):
     if quarter == 2:
         return -r * cosine, -r * sine
     return r * sine, -r * cosine
+
+
+@device
+def number(value, array, on_device):
+    """The uint64 that a kernel got as `counter` hands it over."""
+    return np.uint64(array[0] if on_device else value)
+
+
+def counter(value: int | Array) -> tuple[int, Array | None, bool]:
+    """A 64-bit number as arguments LONG, I64 and INT of a kernel; it may be a 0-d array, which lies on the device.
+
+    A CUDA graph reads such an array again at each replay: a step's number of draws counts on there.
+    """
+    if isinstance(value, xp().ndarray):
+        return 0, value.view(np.int64), True
+    return signed(value), None, False
+
+
+def signed(value: Any) -> int:
+    """The low 64 bits of an int as a kernel's LONG takes them."""
+    return (int(value) + 2**63) % 2**64 - 2**63

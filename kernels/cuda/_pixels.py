@@ -23,7 +23,7 @@ from ._layout import Array, blocks
 from ._memory import xp
 from ._numba import device
 from .launch import INT, LONG, Kernel, kernel
-from .ptx import lanes, load, load_vector, multiply_high, store, store_vector
+from .ptx import lanes, load, load_vector, multiply_wide, store, store_vector
 
 THREADS, EACH, QUAD, WIDEST = 256, 2, 4, 8
 _LOW, _SHIFT, _TWO = np.int64(0xFFFFFFFF), np.int64(32), np.uint32(2)
@@ -41,8 +41,8 @@ def reciprocal_of(divisor: int) -> int:
 @device
 def quotient(n, by):
     """⌊n / d⌋ for 0 <= n < 2³¹ and by = reciprocal_of(d)."""
-    high = multiply_high(_TWO * np.uint32(n), np.uint32(by & _LOW))
-    return np.int32(np.uint32(high) >> np.uint32(by >> _SHIFT))
+    high, _ = multiply_wide(_TWO * np.uint32(n), np.uint32(by & _LOW))
+    return np.int32(high >> np.uint32(by >> _SHIFT))
 
 
 @device

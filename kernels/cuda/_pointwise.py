@@ -23,7 +23,7 @@ THREADS, UNROLL, WIDEST = 256, 2, 8
 
 
 @device
-def _load_up_to(registers, x, i, n):
+def load_up_to(registers, x, i, n):
     """The vector at x[i], of which the elements from n on are not touched."""
     width = lanes(x)
     if i + width <= n:
@@ -35,7 +35,7 @@ def _load_up_to(registers, x, i, n):
 
 
 @device
-def _store_up_to(y, i, registers, n):
+def store_up_to(y, i, registers, n):
     """The same for a store."""
     width = lanes(y)
     if i + width <= n:
@@ -55,11 +55,11 @@ def unary(body: Callable) -> Kernel:
         width = lanes(x)
         first, step = (cuda.blockIdx.x * UNROLL * THREADS + cuda.threadIdx.x) * width, THREADS * width
         for u in range(UNROLL):
-            _load_up_to(held[u], x, first + u * step, n)
+            load_up_to(held[u], x, first + u * step, n)
         for u in range(UNROLL):
             for lane in range(width):
                 held[u, lane] = each(held[u, lane], a, b)
-            _store_up_to(y, first + u * step, held[u], n)
+            store_up_to(y, first + u * step, held[u], n)
 
     return _named(walk, body, x=STORAGE, y=STORAGE, n=LONG, a=FLOAT, b=FLOAT)
 
@@ -74,12 +74,12 @@ def binary(body: Callable) -> Kernel:
         width = lanes(u)
         first, step = (cuda.blockIdx.x * UNROLL * THREADS + cuda.threadIdx.x) * width, THREADS * width
         for k in range(UNROLL):
-            _load_up_to(left[k], u, first + k * step, n)
-            _load_up_to(right[k], v, first + k * step, n)
+            load_up_to(left[k], u, first + k * step, n)
+            load_up_to(right[k], v, first + k * step, n)
         for k in range(UNROLL):
             for lane in range(width):
                 left[k, lane] = each(left[k, lane], right[k, lane], a, b)
-            _store_up_to(y, first + k * step, left[k], n)
+            store_up_to(y, first + k * step, left[k], n)
 
     return _named(walk, body, u=STORAGE, v=STORAGE, y=STORAGE, n=LONG, a=FLOAT, b=FLOAT)
 

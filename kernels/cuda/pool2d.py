@@ -9,7 +9,7 @@ where a window has more than 256 taps): windows that overlap find their common p
 of a global mean, are divided among the threads of a block, which add up in shared memory.
 
 The formulas are those of `kernels/reference/pool2d.py`. Which pixels a window has and which windows a pixel, sliding or
-adaptive, is computed in `_windows.py`.
+adaptive, is computed in `_pooling.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ._layout import Array, blocks, channels_last, deliver, empty_image
 from ._math import INFINITY, ZERO
 from ._numba import cuda, device, types
 from ._pixels import EACH, THREADS, WIDEST, Plan, pieces, pixel_kernels, pixel_of, quotient, reciprocal_of
-from ._windows import AXES, Pair, cell_axes, length_of, number_in, pixels_in, sliding_axes, windows_over
+from ._pooling import AXES, Pair, cell_axes, length_of, number_in, pixels_in, sliding_axes, windows_over
 from .launch import INT, LONG, STORAGE, U8, U32, kernel
 from .ptx import lanes, load_vector, reciprocal, store_vector
 

@@ -69,13 +69,10 @@ if SIMULATED:
         """1 / x to the last place or one beside it; 0 where the result would be subnormal."""
         return np.float32(1) / np.float32(x)
 
-    def multiply_high(a: int, b: int) -> np.uint32:
-        """The upper 32 bits of the product of two unsigned 32-bit integers."""
-        return np.uint32(int(a) * int(b) >> 32)
-
-    def multiply_low(a: int, b: int) -> np.uint32:
-        """The lower 32 bits of the product of two unsigned 32-bit integers."""
-        return np.uint32(int(a) * int(b) & 0xFFFFFFFF)
+    def multiply_wide(a: int, b: int) -> tuple[np.uint32, np.uint32]:
+        """The upper and the lower 32 bits of the product of two unsigned 32-bit integers."""
+        product = int(a) * int(b)
+        return np.uint32(product >> 32), np.uint32(product & 0xFFFFFFFF)
 
     def shuffle_xor(value: float, mask: int) -> float:
         """The value of the lane whose number differs from this one's in the bits of `mask`."""
@@ -281,21 +278,17 @@ else:
         return signature(types.float32, types.uint32), generate
 
     @intrinsic
-    def multiply_high(typing, a, b):
-        """The upper 32 bits of the product of two unsigned 32-bit integers."""
+    def multiply_wide(typing, a, b):
+        """The upper and the lower 32 bits of the product of two unsigned 32-bit integers."""
 
         def generate(context, builder, sig, args):
-            wide = builder.mul(builder.zext(args[0], _I64), builder.zext(args[1], _I64))
-            return builder.trunc(builder.lshr(wide, _I64(32)), _I32)
+            # Of mul.hi and mul.lo, which LLVM would make of this, the assembler makes an addition of 0 as well.
+            kind = ir.FunctionType(ir.LiteralStructType([_I32] * 2), [_I32] * 2)
+            text = "{ .reg .b64 %t; mul.wide.u32 %t, $2, $3; mov.b64 {$1, $0}, %t; }"
+            halves = builder.call(ir.InlineAsm(kind, text, "=r,=r,r,r"), args)
+            return context.make_tuple(builder, sig.return_type, [builder.extract_value(halves, i) for i in range(2)])
 
-        return signature(types.uint32, types.uint32, types.uint32), generate
-
-    @intrinsic
-    def multiply_low(typing, a, b):
-        """The lower 32 bits of the product of two unsigned 32-bit integers."""
-        return signature(types.uint32, types.uint32, types.uint32), lambda context, builder, sig, args: builder.mul(
-            args[0], args[1]
-        )
+        return signature(types.UniTuple(types.uint32, 2), types.uint32, types.uint32), generate
 
     @intrinsic
     def reciprocal(typing, x):

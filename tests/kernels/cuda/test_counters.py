@@ -1,0 +1,16 @@
+"""Random numbers on CUDA whose counter lies in device memory, as a captured graph needs it."""
+
+import numpy as np
+import pytest
+
+CALLS = (3, 0x123456789ABCDEF0, 2**64 - 1)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_dropout_takes_its_call_from_the_cuda_device(cuda_kernels, call):
+    x = np.ones(130, np.float32)
+    draw = {"p": 0.5, "seed": 7}
+    by_value = cuda_kernels.dropout(x, call=call, **draw)
+    by_array = cuda_kernels.dropout(x, call=np.array(call, np.uint64), **draw)
+    assert np.array_equal(by_value, by_array)
+    assert not np.array_equal(by_value, cuda_kernels.dropout(x, call=call - 1, **draw))
