@@ -1,4 +1,5 @@
-"""Every op's CUDA kernels against the float64 reference: in the simulator on small cases, on a GPU on all of them."""
+"""Every op's CUDA kernels against the float64 reference: in the simulator on small cases, on a GPU on all of them
+and on a shape of the benches."""
 
 from functools import cache
 
@@ -23,6 +24,8 @@ def size(case):
 
 def runs():
     for op in OPS:
+        if not SIMULATED and "params" not in op.mutates.get(op.functions[0], ()):  # optimisers have large cases
+            yield pytest.param(op, op.suite.bench[0], "native", id=f"cuda-{op.name}-bench")
         for number, case in enumerate(op.suite.cases):
             if SIMULATED and size(case) > SMALL:
                 continue
