@@ -67,7 +67,7 @@ def measure(op: Op, case: Case, session: Session, budget: Budget) -> Iterator[Ro
         pair, name = PAIRS[op.name], f"{op.name}, both ways"
         costs[name] = Cost(sum(costs[f].bytes for f in pair), sum(costs[f].flops for f in pair))
         for calls in sides.values():
-            calls[name] = _in_a_row([calls[function] for function in pair])
+            calls[name] = in_a_row([calls[function] for function in pair])
     for threads in session.threads:
         session.use(threads)
         for name, cost in costs.items():
@@ -77,7 +77,8 @@ def measure(op: Op, case: Case, session: Session, budget: Budget) -> Iterator[Ro
             yield Row(kind, name, case.name, threads, cost.bytes, cost.flops, timings.pop("ours"), timings)
 
 
-def _in_a_row(calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
+def in_a_row(calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
+    """One call for all of them."""
     return lambda: [call() for call in calls]
 
 

@@ -35,8 +35,25 @@ class Timing:
     samples: int
 
 
+class Comparison:
+    """What has our time as `ours` and that of peers by name as `peers`."""
+
+    ours: Timing
+    peers: dict[str, Timing]
+
+    def best(self, library: str | None = "torch") -> str | None:
+        """The name of a library's fastest way; None is all libraries."""
+        ways = [name for name in self.peers if library in (None, name.split()[0])]
+        return min(ways, key=lambda name: self.peers[name].median, default=None)
+
+    def ratio(self, library: str | None = "torch") -> float | None:
+        """Our time over the library's best, None is all libraries: lower is better."""
+        best = self.best(library)
+        return None if best is None else self.ours.median / self.peers[best].median
+
+
 @dataclass(frozen=True)
-class Row:
+class Row(Comparison):
     """One function on one shape: our time, the peers', and what the call must spend at least.
 
     `group` is a class of `targets.py`. Peers are named library first, then how it was used: "torch channels_last".
@@ -50,16 +67,6 @@ class Row:
     flops: int
     ours: Timing
     peers: dict[str, Timing] = field(default_factory=dict)
-
-    def best(self, library: str = "torch") -> str | None:
-        """The name of a library's fastest way."""
-        ways = [name for name in self.peers if name.split()[0] == library]
-        return min(ways, key=lambda name: self.peers[name].median, default=None)
-
-    def ratio(self, library: str = "torch") -> float | None:
-        """Our time over the library's best: lower is better."""
-        best = self.best(library)
-        return None if best is None else self.ours.median / self.peers[best].median
 
     def share(self, limits: Roofline) -> float:
         """The time that bandwidth and FMA peak allow over ours; above 1 where caches hold the data."""
@@ -106,7 +113,7 @@ def interleave(
     finally:
         if collecting:
             gc.enable()
-    return {name: _summary(values) for name, values in samples.items()}
+    return {name: summary(values) for name, values in samples.items()}
 
 
 def _run(function: Callable[[], object], calls: int) -> float:
@@ -116,6 +123,7 @@ def _run(function: Callable[[], object], calls: int) -> float:
     return (time.perf_counter() - start) / calls
 
 
-def _summary(samples: Sequence[float]) -> Timing:
+def summary(samples: Sequence[float]) -> Timing:
+    """The timing of some samples."""
     p20, median, p80 = np.percentile(samples, (20, 50, 80))
     return Timing(float(median), float(p20), float(p80), len(samples))

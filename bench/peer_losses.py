@@ -23,7 +23,7 @@ def cross_entropy_backward(dy, x, target, weight, lse, *, ignore_index, label_sm
     _no_smoothing(label_smoothing)
     log_p, total = lse
     dlog_p = aten.nll_loss_backward(dy, log_p, target, weight, REDUCTIONS[reduction], ignore_index, total)
-    return aten._log_softmax_backward_data(dlog_p, log_p, 1, torch.float32)
+    return aten._log_softmax_backward_data(dlog_p, log_p, 1, log_p.dtype)
 
 
 def _no_smoothing(label_smoothing):

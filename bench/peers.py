@@ -35,9 +35,23 @@ def tensors(value: Any, layout: str) -> Any:
     return tensor.contiguous(memory_format=FORMATS[layout]) if tensor.ndim == 4 else tensor
 
 
+def shared(value: Any, layout: str) -> Any:
+    """Arrays, also in lists, as tensors of their own on the arrays' device; as `tensors`, for CuPy's too."""
+    if isinstance(value, list):
+        return [shared(item, layout) for item in value]
+    if not hasattr(value, "__dlpack__"):
+        return value
+    if value.dtype.name == "bfloat16":  # which DLPack carries between few versions
+        tensor = torch.from_dlpack(value.view("int16")).view(torch.bfloat16)
+    else:
+        tensor = torch.from_dlpack(value)
+    return tensor.clone(memory_format=FORMATS[layout] if tensor.ndim == 4 else torch.preserve_format)
+
+
 def _blank(shape, like):
-    """A tensor of which only the shape and the memory format matter."""
-    return torch.empty(shape, memory_format=torch.channels_last if _is_channels_last(like) else torch.contiguous_format)
+    """A tensor of which only the shape, the memory format, the dtype and the device matter."""
+    form = torch.channels_last if _is_channels_last(like) else torch.contiguous_format
+    return torch.empty(shape, memory_format=form, dtype=like.dtype, device=like.device)
 
 
 def _is_channels_last(x):
@@ -318,7 +332,7 @@ def softmax(x, *, dim):
 
 
 def softmax_backward(dy, y, *, dim):
-    return aten._softmax_backward_data(dy, y, dim, torch.float32)
+    return aten._softmax_backward_data(dy, y, dim, y.dtype)
 
 
 def log_softmax(x, *, dim):
@@ -326,7 +340,7 @@ def log_softmax(x, *, dim):
 
 
 def log_softmax_backward(dy, y, *, dim):
-    return aten._log_softmax_backward_data(dy, y, dim, torch.float32)
+    return aten._log_softmax_backward_data(dy, y, dim, y.dtype)
 
 
 def prelu(x, weight):
@@ -360,7 +374,7 @@ def dropout(x, *, p, seed, call):
 
 # ---------------------------------------------------------------- augmentation
 def gather2d(x, rows, columns, *, fill):
-    images = torch.arange(len(x))[:, None, None]
+    images = torch.arange(len(x), device=x.device)[:, None, None]
     pixels = x.permute(0, 2, 3, 1)[images, rows[:, :, None], columns[:, None, :]]
     outside = (rows < 0)[:, :, None] | (columns < 0)[:, None, :]
     return pixels.masked_fill_(outside[..., None], fill).permute(0, 3, 1, 2)
@@ -371,7 +385,7 @@ def affine2d(x, matrices, *, fill):
         raise NotImplementedError("the peer of affine2d fills with 0")
     height, width = x.shape[2:]
     # PyTorch counts places in halves of the image.
-    half = torch.tensor([width / 2, height / 2, 1])
+    half = torch.tensor([width / 2, height / 2, 1], device=x.device)
     grid = F.affine_grid(matrices * half / half[:2, None], x.shape, align_corners=False)
     return F.grid_sample(x, grid, "bilinear", "zeros", align_corners=False)
 
@@ -394,7 +408,7 @@ def image_noise(x, std, samples, *, seed, call, stream):
 
 def paste2d(x, boxes, partners, *, fill):
     top, left, bottom, right = boxes.T[:, :, None]
-    i, j = torch.arange(x.shape[2]), torch.arange(x.shape[3])
+    i, j = (torch.arange(size, device=x.device) for size in x.shape[2:])
     inside = ((i >= top) & (i < bottom))[:, :, None] & ((j >= left) & (j < right))[:, None, :]
     theirs = x[partners].masked_fill_((partners < 0)[:, None, None, None], fill)
     return torch.where(inside[:, None], theirs, x)
@@ -428,15 +442,15 @@ def sgd(params, grads, buffers, *, first, dampening=0.0, weight_decay=0.0, neste
 
 
 @functools.cache
-def _steps(count, step):
-    return [torch.tensor(float(step)) for _ in range(count)]
+def _steps(count, step, device):
+    return [torch.tensor(float(step), device=device) for _ in range(count)]
 
 
 def _adam(
     kernel, params, grads, exp_avgs, exp_avg_sqs, maxima=None, *, step, weight_decay=0.0, maximize=False, **options
 ):
     options |= {"weight_decay": weight_decay, "maximize": maximize, "amsgrad": maxima is not None}
-    kernel(params, grads, exp_avgs, exp_avg_sqs, maxima or [], _steps(len(params), step), **options)
+    kernel(params, grads, exp_avgs, exp_avg_sqs, maxima or [], _steps(len(params), step, params[0].device), **options)
 
 
 adam = functools.partial(_adam, aten._fused_adam_)
@@ -445,15 +459,15 @@ adamw = functools.partial(_adam, aten._fused_adamw_)
 
 def adagrad(params, grads, state_sums, *, step, lr_decay=0.0, weight_decay=0.0, maximize=False, **options):
     options |= {"lr_decay": lr_decay, "weight_decay": weight_decay, "maximize": maximize}
-    aten._fused_adagrad_(params, grads, state_sums, _steps(len(params), step), **options)
+    aten._fused_adagrad_(params, grads, state_sums, _steps(len(params), step, params[0].device), **options)
 
 
 def adadelta(params, grads, square_avgs, acc_deltas, *, weight_decay=0.0, maximize=False, **options):
     options |= {"weight_decay": weight_decay, "maximize": maximize, "foreach": True}
-    _adadelta(params, grads, square_avgs, acc_deltas, _steps(len(params), 0), **options)
+    _adadelta(params, grads, square_avgs, acc_deltas, _steps(len(params), 0, params[0].device), **options)
 
 
 def rmsprop(params, grads, square_avgs, buffers, grad_avgs, *, momentum=0.0, weight_decay=0.0, **options):
     options |= {"momentum": momentum, "weight_decay": weight_decay, "centered": grad_avgs is not None, "foreach": True}
-    steps = _steps(len(params), 0)
+    steps = _steps(len(params), 0, params[0].device)
     _rmsprop(params, grads, square_avgs, grad_avgs or [], buffers or [], steps, **options)

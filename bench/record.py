@@ -18,6 +18,11 @@ from roofline import Roofline
 
 from nnk.kernels.cpu import _driver, simd
 
+PACKAGES = (
+    "nnk", "numpy", "numba", "llvmlite", "torch", "jax", "triton", "numba-cuda", "cuda-bindings", "cuda-core",
+    "cupy-cuda12x", "cupy-cuda13x", "nvidia-nvvm", "nvidia-nvjitlink", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13",
+    "pytest",
+)  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 FEATURES = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bf16", "amx-bf16", "neon", "sve")
 
@@ -25,10 +30,7 @@ FEATURES = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bf16", "amx-bf16",
 def record(command: str, rows: Sequence[Row], limits: Mapping[int, Roofline], **more: Any) -> dict[str, Any]:
     """The rows, and on which machine, with which versions and by which command they were measured."""
     return {
-        "command": command,
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "versions": versions(),
+        **origin(command),
         "threading_layer": _driver.threading_layer(),
         "roofline": {
             threads: {"copy_gb_per_s": limit.bandwidth / 1e9, "fma_gflop_per_s": limit.peak / 1e9}
@@ -38,6 +40,16 @@ def record(command: str, rows: Sequence[Row], limits: Mapping[int, Roofline], **
         "rows": [
             {**asdict(row), "ratio": row.ratio(), "roofline_share": row.share(limits[row.threads])} for row in rows
         ],
+    }
+
+
+def origin(command: str) -> dict[str, Any]:
+    """Which command measured, when, on which machine, with which versions."""
+    return {
+        "command": command,
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "versions": versions(),
     }
 
 
@@ -81,7 +93,7 @@ def _cpu_model() -> str:
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that take part, as far as installed."""
     found = {"python": platform.python_version()}
-    for package in ("nnk", "numpy", "numba", "llvmlite", "torch", "jax"):
+    for package in PACKAGES:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -97,7 +97,7 @@ def _parser(name: str, description: str, minutes: float, labels: Sequence[str]) 
         prog=f"python bench/{name}.py", description=f"{description} Takes about {minutes:g} minutes."
     )
     parser.add_argument(
-        "--only", type=_chooser(labels), action="extend", metavar="TEXT", help="what has this in its name"
+        "--only", type=chooser(labels), action="extend", metavar="TEXT", help="what has this in its name"
     )
     parser.add_argument(
         "--threads", type=_positive, nargs="+", metavar="N", help="numbers of threads (default: one, and all cores)"
@@ -109,7 +109,9 @@ def _parser(name: str, description: str, minutes: float, labels: Sequence[str]) 
     return parser
 
 
-def _chooser(labels: Sequence[str]) -> Callable[[str], list[str]]:
+def chooser(labels: Sequence[str]) -> Callable[[str], list[str]]:
+    """What makes of a text the labels that have it in their names, for argparse."""
+
     def chosen(text: str) -> list[str]:
         found = [label for label in labels if text in label]
         if not found:

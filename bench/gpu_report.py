@@ -1,0 +1,247 @@
+"""What the GPU benches found: rows, targets, one table of all.
+
+    python bench/gpu_report.py DIR        the table of the runs in a folder (default: bench/results)
+    python bench/gpu_report.py --rows DIR       with every row
+
+`share` is the time that this device's copy bandwidth and matmul rate, measured in the same run, allow over ours. `best`
+is our time over that of the fastest peer, `eager` over PyTorch's without torch.compile and CUDA graphs; below 1 we are
+faster. `queue` is the host's time for a call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import record
+from gpu import Limits
+from harness import Comparison, Timing
+from report import Table, text
+
+ACTIVATION = "activation"
+BATCH_NORM = "batch norm, training"
+BATCH_NORM_RELU = "batch norm + ReLU"
+BATCH_NORM_RELU_PAIR = "batch norm + ReLU, both ways"
+POOL = "pool"
+CROSS_ENTROPY = "cross-entropy"
+DROPOUT = "dropout"
+SOFTMAX = "softmax"
+OPTIMISER = "Adam and SGD"
+LINEAR = "linear"
+OTHER = "other operation"
+LAUNCH = "launch of a kernel"
+CONV = "convolution"
+STEP = "training step"
+SMALL_STEP = "training step of ResNet-20"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the geometric means over a line of the table are to reach; a field that is None asks for nothing."""
+
+    share: float | None = None  # at least
+    best: float | None = None  # at most
+    eager: float | None = None  # at most
+    queue: float | None = None  # seconds, at most
+
+
+MEMORY_BOUND = Target(share=0.9, best=1.0)
+
+TARGETS = {
+    LAUNCH: Target(queue=3e-6),
+    ACTIVATION: MEMORY_BOUND,
+    BATCH_NORM: MEMORY_BOUND,
+    BATCH_NORM_RELU: MEMORY_BOUND,
+    BATCH_NORM_RELU_PAIR: Target(eager=0.6),
+    POOL: MEMORY_BOUND,
+    CROSS_ENTROPY: MEMORY_BOUND,
+    DROPOUT: MEMORY_BOUND,
+    SOFTMAX: MEMORY_BOUND,
+    OPTIMISER: Target(best=0.95),
+    LINEAR: Target(),
+    OTHER: Target(),
+    f"{CONV}, highest": Target(best=1 / 0.8),
+    f"{CONV}, tf32": Target(best=1.0),
+    f"{CONV}, float16": Target(best=1.0),
+    f"{CONV}, bfloat16": Target(best=1.0),
+    SMALL_STEP: Target(eager=0.5),
+    STEP: Target(),
+}
+"""The classes in the order of the table."""
+
+
+@dataclass(frozen=True)
+class GpuRow(Comparison):
+    """One function on one shape and dtype; `precision` names the matmul rate that its FLOPs are held against.
+
+    `group` is a class of `TARGETS`; `queue` are the host's seconds for a call; `more` is kept beside.
+    """
+
+    group: str
+    name: str
+    shape: str
+    dtype: str
+    precision: str
+    bytes: int
+    flops: int
+    queue: float
+    ours: Timing
+    peers: dict[str, Timing] = field(default_factory=dict)
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def share(self, limits: Limits) -> float | None:
+        """The time that the limits allow over ours."""
+        if not (self.bytes or self.flops):
+            return None
+        return limits.least(self.bytes, self.flops, self.precision) / self.ours.median
+
+
+# ---------------------------------------------------------------- one row, as it comes
+HEADER = (
+    f"{'class':30}{'function':34}{'shape':34}{'dtype':10}{'ms':>9}{'±':>5}{'GB/s':>7}{'TFLOP/s':>8}{'share':>6}"
+    f"{'best':>6}{'eager':>6}{'queue µs':>9}"
+)
+
+
+def line(row: GpuRow, limits: Limits) -> str:
+    """One row; `±` is half the spread of the samples."""
+    seconds = row.ours.median
+    spread = (row.ours.p80 - row.ours.p20) / seconds / 2
+    cells = (
+        f"{row.group:30}{row.name:34}{row.shape:34}{row.dtype:10}{1e3 * seconds:9.3f}{spread:5.0%}"
+        f"{row.bytes / seconds / 1e9:7.0f}{row.flops / seconds / 1e12:8.2f}"
+        f"{_percent(row.share(limits)):>6}{_ratio(row.ratio(None)):>6}{_ratio(row.ratio()):>6}{1e6 * row.queue:9.1f}"
+    )
+    best = row.best(None)
+    return cells if best is None else f"{cells} {best}, {1e3 * row.peers[best].median:.3f} ms"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.0%}"
+
+
+def _ratio(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.2f}"
+
+
+# ---------------------------------------------------------------- the table
+def table(rows: Iterable[tuple[GpuRow, Limits]]) -> Table:
+    """A line for each class and dtype: geometric means, the worst in brackets, against the targets."""
+    lines = [["class", "dtype", "rows", "GB/s", "TFLOP/s", "share", "best", "eager", "queue µs", "target", ""]]
+    found: dict[tuple[str, str], list[tuple[GpuRow, Limits]]] = {}
+    for row, limits in rows:
+        found.setdefault((row.group, row.dtype), []).append((row, limits))
+    order = list(TARGETS)
+    for (group, dtype), here in sorted(found.items(), key=lambda item: order.index(item[0][0])):
+        shares = _present(row.share(limits) for row, limits in here)
+        best, eager = (_present(row.ratio(library) for row, _ in here) for library in (None, "torch"))
+        queue = float(np.median([row.queue for row, _ in here]))
+        target = TARGETS[group]
+        lines.append([
+            group, dtype, str(len(here)),
+            _speed([row.bytes / row.ours.median / 1e9 for row, _ in here], ".0f"),
+            _speed([row.flops / row.ours.median / 1e12 for row, _ in here], ".1f"),
+            _mean(shares, min, ".0%"), _mean(best, max, ".2f"), _mean(eager, max, ".2f"), f"{1e6 * queue:.1f}",
+            *_verdict(target, shares, best, eager, queue),
+        ])
+    return lines
+
+
+def _present(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _geometric(values: Sequence[float]) -> float:
+    return float(np.exp(np.mean(np.log(values))))
+
+
+def _speed(values: Sequence[float], form: str) -> str:
+    values = [value for value in values if value]
+    return format(_geometric(values), form) if values else ""
+
+
+def _mean(values: Sequence[float], worst: Any, form: str) -> str:
+    return f"{_geometric(values):{form}} ({worst(values):{form}})" if values else ""
+
+
+def _verdict(
+    target: Target, shares: Sequence[float], best: Sequence[float], eager: Sequence[float], queue: float
+) -> tuple[str, str]:
+    """What is asked for, and whether the means reach it; nothing where what it asks for was not measured."""
+    asked, passed = [], []
+    if target.share is not None:
+        asked.append(f"share ≥ {target.share:.0%}")
+        passed.append(_geometric(shares) >= target.share if shares else None)
+    for name, most, values in (("best", target.best, best), ("eager", target.eager, eager)):
+        if most is not None:
+            asked.append(f"{name} ≤ {most:.2f}")
+            passed.append(_geometric(values) <= most if values else None)
+    if target.queue is not None:
+        asked.append(f"queue ≤ {1e6 * target.queue:g} µs")
+        passed.append(queue <= target.queue)
+    verdict = "" if None in passed or not asked else "pass" if all(passed) else "miss"
+    return ", ".join(asked), verdict
+
+
+# ---------------------------------------------------------------- what is kept
+def content(command: str, device: Mapping[str, Any], limits: Limits, rows: Sequence[GpuRow], **more: Any) -> dict:
+    """A run as it is written: the rows, and on which device, with which versions they were measured."""
+    return {
+        **record.origin(command),
+        "device": dict(device),
+        "limits": asdict(limits),
+        **more,
+        "rows": [
+            {**asdict(row), "ratio": row.ratio(None), "ratio_eager": row.ratio(), "share": row.share(limits)}
+            for row in rows
+        ],
+    }
+
+
+def rows_of(run: Mapping[str, Any]) -> list[tuple[GpuRow, Limits]]:
+    """The rows of such a run, each with the limits that it was measured beside."""
+    limits, rows = Limits(**run["limits"]), []
+    for entry in run["rows"]:
+        fields = {name: value for name, value in entry.items() if name not in ("ratio", "ratio_eager", "share")}
+        peers = {name: Timing(**timing) for name, timing in fields.pop("peers").items()}
+        rows.append((GpuRow(**{**fields, "ours": Timing(**fields["ours"])}, peers=peers), limits))
+    return rows
+
+
+def load(folder: Path) -> list[dict[str, Any]]:
+    """The runs in a folder."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("gpu_*.json"))]
+
+
+def extras(run: Mapping[str, Any]) -> list[str]:
+    """What a run says besides its rows: what was left out or failed."""
+    return [f"{kind}: {what}: {why}" for kind in ("left out", "failed") for what, why in run[kind].items()]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="python bench/gpu_report.py", description="The table of the GPU benches.")
+    parser.add_argument("folder", type=Path, nargs="?", default=record.RESULTS, metavar="DIR")
+    parser.add_argument("--rows", action="store_true", help="every row as well")
+    options = parser.parse_args(arguments)
+    runs = load(options.folder)
+    if not runs:
+        parser.error(f"{options.folder} holds no gpu_*.json")
+    rows = [pair for run in runs for pair in rows_of(run)]
+    if options.rows:
+        print(HEADER, *(line(*pair) for pair in rows), sep="\n", end="\n\n")
+    for run in runs:
+        print(f"{run['device'].get('gpu')}, {run['date'][:10]}, {run['command']}: {Limits(**run['limits'])}")
+        counts = ", ".join(f"{len(run[kind])} {kind}" for kind in ("left out", "failed") if run[kind])
+        if counts:
+            print(f"  {counts}: see the file")
+    print(f"\n{text(table(rows))}")
+
+
+if __name__ == "__main__":
+    main()

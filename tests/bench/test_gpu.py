@@ -1,0 +1,254 @@
+"""The GPU benches, on a device that NumPy and the reference kernels stand in for: their times mean nothing."""
+
+import json
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from nnk.kernels import reference
+from nnk.kernels.ops import OPS
+
+each_op = pytest.mark.parametrize("op", [op for op in OPS if op.name != "conv2d"], ids=lambda op: op.name)
+
+
+@pytest.fixture
+def gpu():
+    import gpu
+
+    class Stand(gpu.Clock):
+        """What a `Gpu` offers, on the CPU."""
+
+        device, xp, kernels, flushes = "cpu", np, reference, 0
+        precisions = ("highest", "float16")
+
+        def mark(self):
+            return time.perf_counter()
+
+        def seconds(self, start, end):
+            return end - start
+
+        def flush(self):
+            self.flushes += 1
+
+        def wait(self):
+            pass
+
+        def free(self):
+            pass
+
+        def nothing(self):
+            return lambda number: None
+
+        def dtypes(self):
+            return ["float32", "float16"]
+
+        def array(self, values):
+            return values.copy(order="K")
+
+        def facts(self):
+            return {"gpu": "a stand-in"}
+
+        def limits(self):
+            return gpu.Limits(1e9, {"highest": 1e9, "float16": 1e9})
+
+    return Stand()
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Small shapes and few samples."""
+    import gpu_ops
+
+    monkeypatch.setattr(gpu_ops, "SAMPLES", 2)
+    monkeypatch.setattr(gpu_ops, "LEAST", 4000)
+    monkeypatch.setattr(gpu_ops, "largest", lambda op: [op.suite.cases[0]])
+    monkeypatch.setattr(gpu_ops, "resnet50_shapes", lambda: [(4, 3, 3, 3), (4,), (5, 7)])
+    monkeypatch.setattr(gpu_ops, "COMPILED", ())
+
+
+def a_row(ours=1.0, peers=(), **fields):
+    from gpu_report import GpuRow
+    from harness import Timing
+
+    fields = {"group": "activation", "name": "f", "shape": "s", "dtype": "float32", "precision": "highest",
+              "bytes": 10**9, "flops": 10, "queue": 1e-6} | fields
+    timing = {name: Timing(t, t, t, 1) for name, t in {"ours": ours, **dict(peers)}.items()}
+    return GpuRow(**fields, ours=timing.pop("ours"), peers=timing)
+
+
+# ---------------------------------------------------------------- the clock
+def test_calls_take_turns_on_a_cold_cache(gpu):
+    order = []
+    timings = gpu.interleave({name: lambda i, name=name: order.append((name, i)) for name in "ab"}, samples=3)
+    assert order[4:] == [(name, i) for i in range(3) for name in "ab"]
+    assert gpu.flushes == 6
+    assert {timing.samples for timing in timings.values()} == {3}
+    gpu.interleave({"a": order.append}, samples=3, cold=False)
+    assert gpu.flushes == 6
+
+
+def test_the_host_s_time_is_that_of_a_call(gpu):
+    assert 2e-3 < gpu.queue(lambda number: time.sleep(2e-3), repeats=2) < 1
+
+
+def test_limits_are_the_slower_of_two():
+    from gpu import Limits
+
+    limits = Limits(1e9, {"highest": 1e12})
+    assert limits.least(2 * 10**9, 10**12, "highest") == 2.0
+    assert limits.least(10**9, 3 * 10**12, "highest") == 3.0
+    assert limits.least(10**9, 3 * 10**12, "tf32") == 1.0
+    assert "copy 1 GB/s; products, TFLOP/s: highest 1.0" in str(limits)
+
+
+# ---------------------------------------------------------------- operations
+@each_op
+def test_every_function_of_every_op_is_measured(op, gpu, small):
+    pytest.importorskip("torch")
+    import contest
+    import gpu_ops
+
+    out, peers = {}, contest.load_peers()
+    session = SimpleNamespace(gpu=gpu, leave_out=out.__setitem__, has_time=lambda what, seconds: True)
+    for dtype in gpu.dtypes():
+        rows = list(gpu_ops.measure(op, op.suite.cases[0], dtype, session, peers))
+        assert [row.name for row in rows][: len(op.functions)] == list(op.functions)
+        for row in rows:
+            assert row.bytes > 0
+            assert row.group in gpu_ops.gpu_report.TARGETS
+            assert dtype != "float32" or any(name.startswith("torch") for name in row.peers), out
+
+
+def test_shapes_grow_along_the_batch_alone(gpu, monkeypatch):
+    import gpu_ops
+
+    ops = {op.name: op for op in OPS}
+    monkeypatch.setattr(gpu_ops, "LEAST", 1_000_000)
+    inputs, name = gpu_ops.host_inputs(ops["batch_norm_train"], ops["batch_norm_train"].suite.cases[0], "float16")
+    assert name.startswith("4d, batch × ")
+    assert inputs["x"].nbytes >= 1_000_000
+    assert inputs["x"].shape[1:] == (3, 5, 7)
+    assert inputs["x"].strides[1] == 2
+    assert inputs["x"].shape == inputs["dy"].shape
+    assert {inputs[key].dtype for key in ("x", "dy")} == {np.dtype(np.float16)}
+    assert {(inputs[key].shape, inputs[key].dtype) for key in gpu_ops.VECTORS} == {((3,), np.dtype(np.float32))}
+    inputs, _ = gpu_ops.host_inputs(ops["cross_entropy"], ops["cross_entropy"].suite.cases[0], "float32")
+    assert inputs["target"].shape == inputs["x"].shape[:1]
+    assert inputs["target"].dtype == np.int64
+
+
+def test_optimisers_get_the_parameters_of_resnet50():
+    import gpu_ops
+
+    shapes = gpu_ops.resnet50_shapes()
+    assert (len(shapes), sum(int(np.prod(shape)) for shape in shapes)) == (161, 25_557_032)
+    ops = {op.name: op for op in OPS}
+    small = [(3, 2), (5,)]
+    like = gpu_ops._like([ops["adam"].suite.cases[0].make(np.random.default_rng(0))["grads"][0]], small)
+    assert [[x.shape for x in step] for step in like] == [small]
+
+
+def test_what_has_a_target_comes_first():
+    import gpu_ops
+
+    plan = [(op.name, dtype) for op, dtype in gpu_ops.plan(["elu", "relu", "adam"], ["float32", "float16"])]
+    assert plan == [("relu", "float32"), ("relu", "float16"), ("adam", "float32"), ("adam", "float16"),
+                    ("elu", "float32"), ("elu", "float16")]
+    assert set(gpu_ops.TARGETED) <= gpu_ops.MEASURED.keys()
+    assert set(gpu_ops.COMPILED) <= set(gpu_ops.TARGETED)
+
+
+def test_a_run_writes_what_it_measured(gpu, small, tmp_path, capsys):
+    import gpu_ops
+    import gpu_report
+
+    out = tmp_path / "gpu_ops.json"
+    assert gpu_ops.main(["--only", "relu6", "--out", str(out)], gpu=gpu) == 0
+    run = json.loads(out.read_text(encoding="utf-8"))
+    assert run["command"].startswith("python bench/gpu_ops.py --only relu6")
+    assert {(row["name"], row["dtype"]) for row in run["rows"]} == {
+        ("nothing", "float32"), *((name, dtype) for name in ("relu6", "relu6_backward") for dtype in gpu.dtypes())
+    }
+    assert run["left out"] == {"bfloat16": "needs CuPy 14 and ml_dtypes"}
+    assert "a stand-in" in capsys.readouterr().out
+    rows = gpu_report.rows_of(json.loads(json.dumps(run)))
+    assert [row.ours.median for row, _ in rows] == [row["ours"]["median"] for row in run["rows"]]
+    gpu_report.main(["--rows", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "relu6_backward" in printed
+    assert "queue ≤ 3 µs" in printed
+
+
+def test_a_failure_is_told_and_the_rest_is_measured(gpu, small, tmp_path, monkeypatch, capsys):
+    import gpu_ops
+
+    def broken(x, *, out=None):
+        raise ValueError("no such\nluck")
+
+    kernels = SimpleNamespace(__name__="kernels", relu6=broken, relu6_backward=None, tanh=reference.tanh,
+                              tanh_backward=reference.tanh_backward)
+    gpu.kernels = kernels
+    out = tmp_path / "gpu_ops.json"
+    assert gpu_ops.main(["--only", "relu6", "--only", "tanh", "--out", str(out)], gpu=gpu) == 1
+    run = json.loads(out.read_text(encoding="utf-8"))
+    assert run["failed"] == {f"relu6 in {dtype}": "ValueError: no such" for dtype in gpu.dtypes()}
+    assert sum(row["name"] == "tanh" for row in run["rows"]) == 2
+    assert "failed: relu6 in float32: ValueError: no such" in capsys.readouterr().out
+
+
+def test_ops_without_kernels_are_left_out(gpu, small, tmp_path):
+    import gpu_ops
+
+    class Kernels:
+        __name__ = "nnk.kernels.cuda"
+
+        def __getattr__(self, name):
+            raise ModuleNotFoundError(name="nnk.kernels.cuda.activation")
+
+    gpu.kernels = Kernels()
+    out = tmp_path / "gpu_ops.json"
+    assert gpu_ops.main(["--only", "relu6", "--out", str(out)], gpu=gpu) == 0
+    assert json.loads(out.read_text(encoding="utf-8"))["left out"]["relu6"] == "no CUDA kernels yet"
+
+
+def test_when_the_time_is_up_the_rest_is_left_out(gpu, small, tmp_path):
+    import gpu_ops
+
+    out = tmp_path / "gpu_ops.json"
+    assert gpu_ops.main(["--only", "relu6", "--seconds", "0", "--out", str(out)], gpu=gpu) == 0
+    run = json.loads(out.read_text(encoding="utf-8"))
+    assert run["left out"]["relu6 in float16"] == "no time was left"
+    assert [row["name"] for row in run["rows"]] == ["nothing"]
+
+
+# ---------------------------------------------------------------- the table
+def test_ratios_are_to_all_peers_and_to_eager_ones():
+    row = a_row(1.0, {"torch contiguous": 4.0, "torch channels_last": 2.0, "torch.compile": 0.5, "cupy": 3.0})
+    assert (row.best(None), row.ratio(None), row.ratio()) == ("torch.compile", 2.0, 0.5)
+
+
+@pytest.mark.parametrize(("ours", "verdict"), [(1.05, "pass"), (1.2, "miss")])
+def test_a_class_is_held_against_its_target(ours, verdict):
+    import gpu_report
+    from gpu import Limits
+
+    lines = gpu_report.table([(a_row(ours, {"torch contiguous": 1.5}), Limits(1e9, {}))])
+    assert lines[1][0] == "activation"
+    assert lines[1][-2:] == ["share ≥ 90%, best ≤ 1.00", verdict]
+
+
+def test_without_a_peer_there_is_no_verdict():
+    import gpu_report
+    from gpu import Limits
+
+    assert gpu_report.table([(a_row(), Limits(1e9, {}))])[1][-1] == ""
+
+
+def test_a_folder_without_runs(tmp_path, capsys):
+    import gpu_report
+
+    with pytest.raises(SystemExit):
+        gpu_report.main([str(tmp_path)])
+    assert "no gpu_*.json" in capsys.readouterr().err
