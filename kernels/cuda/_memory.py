@@ -40,3 +40,13 @@ def empty(shape: int | tuple[int, ...], dtype: Any = _FLOAT) -> Any:
 def address(x: Any) -> int:
     """Where x's first element lies."""
     return x.ctypes.data if SIMULATED else x.data.ptr
+
+
+def multiprocessors() -> int:
+    """How many multiprocessors the current device has."""
+    return 2 if SIMULATED else _multiprocessors(xp().cuda.runtime.getDevice())
+
+
+@functools.cache
+def _multiprocessors(device: int) -> int:
+    return xp().cuda.Device(device).attributes["MultiProcessorCount"]
