@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -155,6 +155,13 @@ class Gpu(Clock):
             return self.xp.array(np.ascontiguousarray(values))
         return self.xp.array(np.ascontiguousarray(values.transpose(0, 2, 3, 1))).transpose(0, 3, 1, 2)
 
+    def normal(self, shape: tuple[int, ...], dtype: str) -> Any:
+        """Random normal values made on the device, C-contiguous."""
+        x = self.xp.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+        if dtype == "bfloat16":  # the upper halves of the bits
+            return (x.view(np.uint32) >> 16).astype(np.uint16).view(numpy_dtype(dtype))
+        return x.astype(dtype, copy=False)
+
     def free(self) -> None:
         """Give memory that nobody uses back to the device, so that one library does not starve the other."""
         gc.collect()
@@ -190,6 +197,18 @@ class Gpu(Clock):
                 rates[precision] = 2 * PRODUCT**3 / self.best(lambda _, a=a, b=b: a @ b, 5)
             torch.set_float32_matmul_precision("highest")
         return Limits(2 * COPIED / copy, rates)
+
+
+def in_turns(calls: Sequence[Callable[[], object]]) -> Numbered:
+    """One call of them all, of which the number takes one."""
+    return lambda number: calls[number % len(calls)]()
+
+
+def numpy_dtype(dtype: str) -> np.dtype:
+    """The dtype of this name, bfloat16 too."""
+    if dtype == "bfloat16":
+        return np.dtype(import_module("ml_dtypes").bfloat16)
+    return np.dtype(dtype)
 
 
 def precision_of(dtype: str) -> str:

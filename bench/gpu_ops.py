@@ -21,7 +21,7 @@ import contest
 import gpu_report
 import numpy as np
 from cpu_ops import ACTIVATIONS, PAIRS, in_a_row
-from gpu import Numbered, precision_of
+from gpu import Numbered, in_turns, numpy_dtype, precision_of
 from gpu_report import GpuRow
 from gpu_session import Session
 from peers_cupy import CupyPeers
@@ -145,15 +145,7 @@ def _cast(value: Any, dtype: str) -> Any:
         return [_cast(item, dtype) for item in value]
     if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
         return value
-    return value.astype(_numpy_dtype(dtype), copy=False)
-
-
-def _numpy_dtype(dtype: str) -> Any:
-    if dtype == "bfloat16":
-        import ml_dtypes
-
-        return ml_dtypes.bfloat16
-    return np.dtype(dtype)
+    return value.astype(numpy_dtype(dtype), copy=False)
 
 
 def uploaded(session: Session, value: Any) -> Any:
@@ -190,11 +182,7 @@ def rotating(op: Op, backend: Any, sets: Sequence[dict[str, Any]]) -> dict[str, 
     if op.name in PAIRS:
         for each in calls:
             each[f"{op.name}, both ways"] = in_a_row([each[function] for function in PAIRS[op.name]])
-    return {name: _by_number([each[name] for each in calls]) for name in calls[0]}
-
-
-def _by_number(calls: Sequence[Callable[[], Any]]) -> Numbered:
-    return lambda number: calls[number % len(calls)]()
+    return {name: in_turns([each[name] for each in calls]) for name in calls[0]}
 
 
 def opponents(

@@ -21,7 +21,6 @@ def gpu():
         """What a `Gpu` offers, on the CPU."""
 
         device, xp, kernels, flushes = "cpu", np, reference, 0
-        precisions = ("highest", "float16")
 
         def mark(self):
             return time.perf_counter()
@@ -46,6 +45,8 @@ def gpu():
 
         def array(self, values):
             return values.copy(order="K")
+
+        normal = gpu.Gpu.normal
 
         def facts(self):
             return {"gpu": "a stand-in"}
@@ -221,6 +222,62 @@ def test_when_the_time_is_up_the_rest_is_left_out(gpu, small, tmp_path):
     run = json.loads(out.read_text(encoding="utf-8"))
     assert run["left out"]["relu6 in float16"] == "no time was left"
     assert [row["name"] for row in run["rows"]] == ["nothing"]
+
+
+# ---------------------------------------------------------------- convolutions
+@pytest.fixture
+def layer(monkeypatch):
+    """One small layer is all."""
+    import gpu_conv
+    from cpu_conv import Layer
+
+    monkeypatch.setattr(gpu_conv, "SAMPLES", 2)
+    layer = Layer("net", 2, 3, 4, 6, stride=2)
+    monkeypatch.setattr(gpu_conv, "layers", lambda: {layer.name: layer})
+    return layer
+
+
+def test_layers_of_all_networks_take_turns():
+    import gpu_conv
+
+    found = list(gpu_conv.layers().values())
+    assert {layer.network for layer in found[:3]} == gpu_conv.BATCHES.keys()
+    assert all(layer.n == gpu_conv.BATCHES[layer.network] for layer in found)
+    assert len(found) == 23 + 9 + 12
+
+
+def test_a_layer_is_measured_in_what_the_backend_offers(gpu, layer, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    import sys
+
+    import gpu_conv
+
+    out = tmp_path / "gpu_conv.json"
+    assert gpu_conv.main(["--out", str(out)], gpu=gpu) == 0
+    run = json.loads(out.read_text(encoding="utf-8"))
+    assert [row["group"] for row in run["rows"]] == [
+        f"convolution, highest, {direction}" for direction in ("forward", "input gradient", "weight gradient")
+    ]
+    assert all(row["peers"].keys() == {"torch channels_last"} for row in run["rows"])
+    assert run["left out"]["convolutions in tf32"] == "the backend's precisions are highest"
+    monkeypatch.setattr(sys.modules["nnk.kernels.reference.conv2d"], "PRECISIONS", ("highest", "high"), raising=False)
+    assert gpu_conv.main(["--out", str(out)], gpu=gpu) == 0
+    run = json.loads(out.read_text(encoding="utf-8"))
+    assert {row["precision"] for row in run["rows"]} == {"highest", "tf32", "float16"}
+    assert run["left out"] == {"convolutions in bfloat16": "no arrays of bfloat16 can be made here"}
+
+
+def test_convolutions_that_differ_have_failed(gpu, layer, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    import contest
+    import gpu_conv
+
+    peers = contest.load_peers()
+    monkeypatch.setattr(peers, "conv2d", lambda *args, wrong=peers.conv2d, **kwargs: 1.01 * wrong(*args, **kwargs))
+    out = tmp_path / "gpu_conv.json"
+    assert gpu_conv.main(["--out", str(out)], gpu=gpu) == 1
+    (why,) = json.loads(out.read_text(encoding="utf-8"))["failed"].values()
+    assert "conv2d on net 3×3/2 3→4 6²: the results differ by 9.9e-03" in why
 
 
 # ---------------------------------------------------------------- the table

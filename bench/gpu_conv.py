@@ -1,0 +1,157 @@
+"""Convolutions on a GPU against cuDNN, through PyTorch in channels_last with its benchmark on.
+
+    python bench/gpu_conv.py [--only TEXT ...] [--seconds N] [--out FILE]
+
+The layers are those of `cpu_conv.py`, with larger batches: CIFAR networks', ResNet-50's and VGG-16's, forward and both
+gradients. Precisions are strict float32 (TF32 off on both sides), TF32, float16 and bfloat16, as far as the backend has
+them. Results must agree with cuDNN's. Layers of all networks take turns, so that a run out of time has some of each.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+import contest
+import gpu_report
+from cpu_conv import CONV, LAYERS, Layer
+from gpu import in_turns
+from gpu_report import GpuRow
+from gpu_session import Session
+
+from nnk.kernels.shapes import conv_output_size
+
+SECONDS = 110
+SAMPLES = 10
+SETS = 2  # of inputs, that take turns
+BATCHES = {"resnet50": 64, "vgg16": 32, "cifar": 512}
+FUNCTIONS = dict(zip(("conv2d", "conv2d_dgrad", "conv2d_wgrad"), gpu_report.DIRECTIONS))
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A dtype in memory, the precision that nnk is asked for, and how far results may differ from cuDNN's (RMS)."""
+
+    dtype: str
+    precision: str
+    agreement: float
+
+
+MODES = {
+    "highest": Mode("float32", "highest", 1e-4),
+    "tf32": Mode("float32", "high", 5e-3),
+    "float16": Mode("float16", "high", 5e-3),
+    "bfloat16": Mode("bfloat16", "high", 3e-2),
+}
+
+
+def layers() -> dict[str, Layer]:
+    """The layers by name, networks in turns."""
+    families = [
+        [replace(layer, n=n) for layer in LAYERS.values() if layer.network == network]
+        for network, n in BATCHES.items()
+    ]
+    mixed = itertools.chain.from_iterable(itertools.zip_longest(*families))
+    return {layer.name: layer for layer in mixed if layer is not None}
+
+
+def modes(session: Session) -> dict[str, Mode]:
+    """What backend and device offer: a backend that knows more than strict float32 says so in conv2d.PRECISIONS."""
+    file = import_module(f"{session.gpu.kernels.__name__}.conv2d")
+    precisions, dtypes = getattr(file, "PRECISIONS", ("highest",)), session.gpu.dtypes()
+    found = {}
+    for name, mode in MODES.items():
+        if mode.precision not in precisions:
+            session.leave_out(f"convolutions in {name}", f"the backend's precisions are {', '.join(precisions)}")
+        elif mode.dtype not in dtypes:
+            session.leave_out(f"convolutions in {name}", f"no arrays of {mode.dtype} can be made here")
+        else:
+            found[name] = mode
+    return found
+
+
+def inputs(layer: Layer, mode: Mode, gpu: Any) -> dict[str, Any]:
+    """Random arrays on the device, images channels-last, and the options of the op."""
+    padding = layer.kernel // 2
+    size = conv_output_size(layer.size, layer.kernel, layer.stride, padding, 1)
+
+    def images(channels: int, size: int) -> Any:
+        return gpu.normal((layer.n, size, size, channels), mode.dtype).transpose(0, 3, 1, 2)
+
+    return {
+        "x": images(layer.channels, layer.size),
+        "weight": gpu.normal(
+            (layer.filters, layer.channels // layer.groups, layer.kernel, layer.kernel), mode.dtype
+        ),
+        "bias": None,
+        "dy": images(layer.filters, size),
+        "stride": (layer.stride, layer.stride),
+        "padding": (padding, padding),
+        "dilation": (1, 1),
+        "groups": layer.groups,
+        "precision": mode.precision,
+    }
+
+
+def measure(layer: Layer, name: str, mode: Mode, session: Session, peers: ModuleType | None) -> Iterator[GpuRow]:
+    """Time one layer in all directions in one precision, in turns with cuDNN."""
+    gpu = session.gpu
+    sets = [inputs(layer, mode, gpu) for _ in range(SETS)]
+    sides = {"ours": [CONV.calls(gpu.kernels, each) for each in sets]}
+    if peers is not None:
+        use_tf32(name == "tf32")
+        theirs = [{key: peers.shared(value, "channels_last") for key, value in each.items()} for each in sets]
+        sides["torch channels_last"] = [CONV.calls(peers, each) for each in theirs]
+        for function in FUNCTIONS:
+            ours, want = (side[0][function]() for side in sides.values())
+            agree(peers.shared(ours, "channels_last"), want, mode.agreement, f"{function} on {layer.name}")
+    costs = CONV.suite.cost(**sets[0])
+    for function, direction in FUNCTIONS.items():
+        calls = {side: in_turns([each[function] for each in calls]) for side, calls in sides.items()}
+        timings = gpu.interleave(calls, SAMPLES)
+        queue, cost = gpu.queue(calls["ours"]), costs[function]
+        yield GpuRow(
+            gpu_report.conv(name, direction), function, f"{layer.name}, {layer.n} images", mode.dtype, name,
+            cost.bytes, cost.flops, queue, timings.pop("ours"), timings,
+        )
+
+
+def use_tf32(allowed: bool) -> None:
+    """Let cuDNN round float32 to TF32, or forbid it; and let it try all its algorithms."""
+    cudnn = import_module("torch").backends.cudnn
+    cudnn.allow_tf32, cudnn.benchmark = allowed, True
+
+
+def agree(got: Any, want: Any, most: float, what: str) -> None:
+    """Raise RuntimeError unless two tensors are near."""
+    got, want = got.float(), want.float()
+    difference = float((got - want).norm() / want.norm())
+    if not difference < most:
+        raise RuntimeError(f"{what}: the results differ by {difference:.1e} of their RMS, allowed are {most:.0e}")
+
+
+def main(arguments: Sequence[str] | None = None, **options: Any) -> int:
+    """Measure the layers; print every row."""
+    chosen: Mapping[str, Layer] = layers()
+    with Session("gpu_conv", "Time convolutions on a GPU.", SECONDS, chosen, arguments, **options) as session:
+        peers = contest.load_peers() if find_spec("torch") else None
+        if peers is None:
+            session.leave_out("torch", "is not installed")
+        for label in session.labels:
+            for name, mode in modes(session).items():
+                what = f"{label} in {name}"
+                if session.has_time(what, 3.0):
+                    with session.attempt(what):
+                        for row in measure(chosen[label], name, mode, session, peers):
+                            session.add(row)
+    return session.status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
