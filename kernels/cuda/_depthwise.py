@@ -27,14 +27,14 @@ _SIZES = ("images", "channels", "source_h", "source_w", "filters", "height", "wi
 
 
 def _forward(vectors: bool) -> Kernel:
-    def depthwise(x, weight, y, scale, bias, has_scale, has_bias, rectify, images, channels, source_h, source_w,
+    def depthwise(x, weight, y, scale, bias, work, has_scale, has_bias, rectify, images, channels, source_h, source_w,
                   filters, height, width, multiplier, taps_h, taps_w, stride_h, stride_w, top, left, dilation_h,
                   dilation_w):
         sums, held = cuda.local.array(8, types.float32), cuda.local.array(8, types.float32)
         vector = lanes(x) if vectors else 1
         across = filters // vector
         i = cuda.blockIdx.x * _THREADS + cuda.threadIdx.x
-        if i < images * height * width * across:
+        if i < work:
             pixel = quotient(i, across)
             k = (i - pixel * across) * vector
             line = quotient(pixel, width)
@@ -65,19 +65,19 @@ def _forward(vectors: bool) -> Kernel:
                 store(y, pixel * filters + k, sums[0])
 
     pointers = dict(x=STORAGE, weight=STORAGE, y=STORAGE, scale=F32, bias=F32)
-    names = ("has_scale", "has_bias", "rectify", *_SIZES, *_WINDOW)
+    names = ("work", "has_scale", "has_bias", "rectify", *_SIZES, *_WINDOW)
     name = f"depthwise_{'vectors' if vectors else 'elements'}"
     return kernel(block=_THREADS, name=name, **pointers, **dict.fromkeys(names, INT))(depthwise)
 
 
 def _backward(vectors: bool) -> Kernel:
-    def depthwise_dgrad(dy, weight, dx, images, channels, source_h, source_w, filters, height, width, multiplier,
+    def depthwise_dgrad(dy, weight, dx, work, images, channels, source_h, source_w, filters, height, width, multiplier,
                         taps_h, taps_w, stride_h, stride_w, top, left, dilation_h, dilation_w):
         sums, held = cuda.local.array(8, types.float32), cuda.local.array(8, types.float32)
         vector = lanes(dx) if vectors else 1
         across = channels // vector
         i = cuda.blockIdx.x * _THREADS + cuda.threadIdx.x
-        if i < images * source_h * source_w * across:
+        if i < work:
             pixel = quotient(i, across)
             c = (i - pixel * across) * vector
             line = quotient(pixel, source_w)
@@ -108,7 +108,8 @@ def _backward(vectors: bool) -> Kernel:
 
     pointers = dict(dy=STORAGE, weight=STORAGE, dx=STORAGE)
     name = f"depthwise_dgrad_{'vectors' if vectors else 'elements'}"
-    return kernel(block=_THREADS, name=name, **pointers, **dict.fromkeys((*_SIZES, *_WINDOW), INT))(depthwise_dgrad)
+    return kernel(block=_THREADS, name=name, **pointers, work=INT,
+                  **dict.fromkeys((*_SIZES, *_WINDOW), INT))(depthwise_dgrad)
 
 
 @kernel(block=_THREADS, dy=STORAGE, x=STORAGE, partial=F32, **dict.fromkeys((*_SIZES, *_WINDOW), INT))
@@ -165,7 +166,8 @@ def forward(x: Array, weight: Array, y: Array, stride: tuple, padding: tuple, di
     """Fill y; x and y channels-last, weight contiguous."""
     vectors = _in_vectors(x, x.shape[1], y.shape[1])
     work = y.size // (16 // x.itemsize if vectors else 1)
-    _FORWARD[vectors](blocks(work, _THREADS), x, weight, y, scale, bias, scale is not None, bias is not None, rectify,
+    has = scale is not None, bias is not None
+    _FORWARD[vectors](blocks(work, _THREADS), x, weight, y, scale, bias, work, *has, rectify,
                       *_arguments(x.shape, y.shape, weight.shape[2:], stride, padding, dilation))
 
 
@@ -173,7 +175,7 @@ def dgrad(dy: Array, weight: Array, dx: Array, stride: tuple, padding: tuple, di
     """Fill dx; dy and dx channels-last, weight contiguous."""
     vectors = _in_vectors(dx, dx.shape[1], dy.shape[1])
     work = dx.size // (16 // dx.itemsize if vectors else 1)
-    _BACKWARD[vectors](blocks(work, _THREADS), dy, weight, dx,
+    _BACKWARD[vectors](blocks(work, _THREADS), dy, weight, dx, work,
                        *_arguments(dx.shape, dy.shape, weight.shape[2:], stride, padding, dilation))
 
 
