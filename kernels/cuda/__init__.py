@@ -10,7 +10,8 @@ leading underscore, `ptx.py` and `launch.py`), from the bottom up:
 - `_pointwise.py`: how elementwise kernels walk memory; `_reduce.py`: sums over warps and blocks; `_philox.py`: random
   words; `_channel_sums.py`: sums over pixels.
 - `_window.py`, `_pack.py`: convolutions and weights as a GEMM sees them; `_ffma.py`: its inner product in strict
-  float32; `_implicit_gemm.py`, `_wgrad.py`, `_depthwise.py`: the convolutions.
+  float32; `_implicit_gemm.py`, `_wgrad.py`, `_depthwise.py`, `_depthwise3x3.py`: the
+  convolutions.
 
 A kernel compiles when it is first called, never at import. With NUMBA_ENABLE_CUDASIM=1 all of this runs without a GPU,
 on NumPy arrays, in Numba's simulator: for tests.

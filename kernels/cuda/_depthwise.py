@@ -1,5 +1,7 @@
 """Convolutions with one input channel a group: each filter slides over its own channel, memory bound.
 
+The common ones, 3 × 3 of stride 1 or 2 with a filter a channel, go to `_depthwise3x3.py`; these kernels do all others.
+
 With multiplier μ = K/C, filter k reads channel k div μ. A thread takes 16 bytes of channels of one pixel where μ = 1
 and the channels come in whole vectors, one filter otherwise, and goes over the taps; neighbouring threads read the same
 pixels, from the cache. The weight (K, R, S) is read through the cache as well.
@@ -13,6 +15,7 @@ For wgrad a block takes one tap, a strip of pixels and 32 filters; a second kern
 
 from __future__ import annotations
 
+from . import _depthwise3x3
 from ._layout import Array, blocks
 from ._math import INFINITY, ONE, ZERO, larger
 from ._memory import empty
@@ -164,6 +167,8 @@ def _in_vectors(x: Array, channels: int, filters: int) -> bool:
 def forward(x: Array, weight: Array, y: Array, stride: tuple, padding: tuple, dilation: tuple, scale: Array | None,
             bias: Array | None, rectify: bool) -> None:
     """Fill y; x and y channels-last, weight contiguous."""
+    if _depthwise3x3.supports(x, weight.shape, stride, dilation):
+        return _depthwise3x3.forward(x, weight, y, stride, padding, scale, bias, rectify)
     vectors = _in_vectors(x, x.shape[1], y.shape[1])
     work = y.size // (16 // x.itemsize if vectors else 1)
     has = scale is not None, bias is not None
@@ -173,6 +178,8 @@ def forward(x: Array, weight: Array, y: Array, stride: tuple, padding: tuple, di
 
 def dgrad(dy: Array, weight: Array, dx: Array, stride: tuple, padding: tuple, dilation: tuple) -> None:
     """Fill dx; dy and dx channels-last, weight contiguous."""
+    if stride == (1, 1) and _depthwise3x3.supports(dx, weight.shape, stride, dilation):
+        return _depthwise3x3.dgrad(dy, weight, dx, padding)
     vectors = _in_vectors(dx, dx.shape[1], dy.shape[1])
     work = dx.size // (16 // dx.itemsize if vectors else 1)
     _BACKWARD[vectors](blocks(work, _THREADS), dy, weight, dx, work,
@@ -182,6 +189,8 @@ def dgrad(dy: Array, weight: Array, dx: Array, stride: tuple, padding: tuple, di
 def wgrad(dy: Array, x: Array, weight_shape: tuple[int, int, int, int], stride: tuple, padding: tuple,
           dilation: tuple) -> Array:
     """dweight (K, 1, R, S) from dy and x, channels-last."""
+    if _depthwise3x3.supports(x, weight_shape, stride, dilation):
+        return _depthwise3x3.wgrad(dy, x, weight_shape, stride, padding)
     (k, _, r, s), pixels = weight_shape, dy.size // dy.shape[1]
     strips, dweight = blocks(pixels, _PIXELS), empty(weight_shape, x.dtype)
     partial = empty((strips, k, r * s))
