@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -21,13 +22,15 @@ def arch(capability: tuple) -> str:
     return "sm_" + "".join(map(str, capability))
 
 
-def link(ptx: str, capability: tuple) -> tuple[bytes, str]:
-    """Machine code of PTX, and what the assembler says of registers and spills."""
-    linker, text = nvjitlink(), ptx.encode()
+def link(modules: Sequence[str], capability: tuple) -> tuple[bytes, str]:
+    """Machine code of PTX texts together, and what the assembler says of registers and spills."""
+    linker = nvjitlink()
     options = [f"-arch={arch(capability)}", "-verbose"]
     handle = linker.create(len(options), options)
     try:
-        linker.add_data(handle, linker.InputType.PTX, text, len(text), "kernel")
+        for number, module in enumerate(modules):
+            text = module.encode()
+            linker.add_data(handle, linker.InputType.PTX, text, len(text), f"module {number}")
         linker.complete(handle)
         code = bytearray(linker.get_linked_cubin_size(handle))
         linker.get_linked_cubin(handle, code)
@@ -37,9 +40,9 @@ def link(ptx: str, capability: tuple) -> tuple[bytes, str]:
         log = bytearray(linker.get_error_log_size(handle))
         linker.get_error_log(handle, log)
         raise RuntimeError(
-            f"nvJitLink {_dotted(linker.version())} could not assemble PTX {_ptx_version(ptx)} for {arch(capability)}: "
-            f"{_text(log).strip()} ({error}). The PTX was written by NVVM ({', '.join(installed(*_NVVM))}); if its "
-            f"version is what nvJitLink does not know: {mend(*linker.version())}"
+            f"nvJitLink {_dotted(linker.version())} could not assemble PTX {_ptx_version(modules[0])} for "
+            f"{arch(capability)}: {_text(log).strip()} ({error}). The PTX was written by NVVM "
+            f"({', '.join(installed(*_NVVM))}); if nvJitLink does not know that version: {mend(*linker.version())}"
         ) from error
     finally:
         linker.destroy(handle)

@@ -46,6 +46,7 @@ _FLOAT32 = np.dtype(np.float32)
 _NOT_FOR_THIS_DRIVER = (
     "CUDA_ERROR_NO_BINARY_FOR_GPU", "CUDA_ERROR_INVALID_IMAGE", "CUDA_ERROR_UNSUPPORTED_PTX_VERSION"
 )  # fmt: skip
+OLDEST = (7, 5)  # compute capability
 STATIC_SHARED = 48 * 1024  # bytes that a block may have without asking
 
 KERNELS: list[Kernel] = []
@@ -77,9 +78,11 @@ class Kernel:
         self.block, self.shared, self.blocks_per_sm, self.fastmath = block, shared, blocks_per_sm, fastmath
         self.name = name or function.__name__.strip("_") + _constants(function)
         self.file = function.__module__.rpartition(".")[2]
+        self.entry = f"{self.file}_{self.name}"  # never the name of an instruction
         self.__doc__ = function.__doc__
         self._kinds = tuple(fields.values())
         self._storage = self._kinds.index(STORAGE) if STORAGE in self._kinds else None
+        self._texts: dict[str, str] = {}
         self._loaded: dict[tuple, _Loaded] = {}
         self._simulated = cuda.jit(function) if SIMULATED else None
         KERNELS.append(self)
@@ -145,28 +148,37 @@ class Kernel:
         )
 
     def ptx(self, dtype: str, capability: tuple) -> str:
-        """The PTX for a compute capability such as (9, 0) or (9, 0, "a"); needs no driver. The entry is `self.name`."""
+        """The PTX for a compute capability such as (9, 0) or (9, 0, "a"), with `self.entry`; needs no driver.
+
+        What NVVM writes for these kernels is the same for every architecture but for the line that names it; so one
+        text serves them all, also where the instructions of `ptx.py` are newer than what Numba knows.
+        """
+        if dtype not in self._texts:
+            self._texts[dtype] = self._compile(dtype)
+        return re.sub(r"(?m)^\.target \w+", f".target {arch(capability)}", self._texts[dtype])
+
+    def _compile(self, dtype: str) -> str:
         bounds = (self.block, self.blocks_per_sm) if self.blocks_per_sm else self.block
         try:
-            code, _ = cuda.compile(self.function, self.signature(dtype), device=False, abi="numba",
-                                   cc=capability[:2], launch_bounds=bounds, fastmath=self.fastmath)
+            code, _ = cuda.compile(self.function, self.signature(dtype), device=False, abi="numba", cc=OLDEST,
+                                   launch_bounds=bounds, fastmath=self.fastmath)
         except Exception as error:  # a missing or unsuitable libNVVM shows in many ways
             raise RuntimeError(
-                f"{self} could not be compiled for {arch(capability)} by {', '.join(made_by())}: {error}\n"
+                f"{self} could not be compiled for {dtype} by {', '.join(made_by())}: {error}\n"
                 "If that is for want of NVVM: python -m pip install 'nnk[cuda13]' (or 'nnk[cuda12]')"
             ) from error
-        # The instructions that only sm_90a has are our own: the compiler need not know of them.
-        code = re.sub(r"(?m)^\.target \w+", f".target {arch(capability)}", code)
-        # Numba's names count compilations; without them equal kernels give equal text.
+        # Numba's names count compilations; with our own, equal kernels give equal text, and many can be linked at once.
         mangled = re.search(r"\.entry\s+_ZN?(\w+)", code).group(1)
-        return re.sub(rf"_Z\w*{re.escape(mangled)}\b", lambda name: self.name + "_" * ("NumbaEnv" in name[0]), code)
+        code = re.sub(rf"_Z\w*?{mangled}", lambda name: self.entry + "_env" * ("NumbaEnv" in name[0]), code)
+        arrays: dict[str, str] = {}
+        return re.sub(r"_cudapy_\w+", lambda name: arrays.setdefault(name[0], f"{self.entry}_{len(arrays)}"), code)
 
     def cubin(self, dtype: str, capability: tuple) -> bytes:
         """The machine code, from disk or compiled now and kept there; needs no driver."""
         name = f"{self.file}-{self.name}-{dtype}-{arch(capability)}"
         code = store.read(name)
         if code is None:
-            code, _ = link(self.ptx(dtype, capability), capability)
+            code, _ = link([self.ptx(dtype, capability)], capability)
             store.write(name, code)
         return code
 
@@ -195,7 +207,7 @@ class _Loaded:
         self.start, self.stream = driver.cuLaunchKernel, _cupy().cuda.get_current_stream
         self._make_current()
         self.module = self._checked(driver.cuModuleLoadData(code))  # the handle lives as long as its module
-        self.handle = self._checked(driver.cuModuleGetFunction(self.module, kernel.name.encode()))
+        self.handle = self._checked(driver.cuModuleGetFunction(self.module, kernel.entry.encode()))
         if self.shared > STATIC_SHARED:
             attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
             answer = driver.cuFuncSetAttribute(self.handle, attribute, self.shared)

@@ -151,7 +151,7 @@ def test_cuda_grid_block_and_stream(machine, grid, want):
     run(grid, 1)
     seen = machine.driver.launches[-1]
     assert (seen.grid, seen.block, seen.shared, seen.stream) == (want, (96, 1, 1), 1024, 99)
-    assert seen.function == ("probe float32 sm_90", b"probe")
+    assert seen.function == ("probe float32 sm_90", b"probes_probe")
 
 
 @pytest.mark.parametrize("grid", [0, (0,), (3, 0), (3, 4, 0)])
@@ -281,7 +281,7 @@ def test_cuda_code_too_new_for_the_driver_names_both_versions(machine, monkeypat
 
 def test_cuda_ptx_too_new_for_the_linker_names_both_versions():
     with pytest.raises(RuntimeError, match=r"nvJitLink \d+\.\d+ could not assemble PTX 99\.9 for sm_90") as caught:
-        _link.link(".version 99.9\n.target sm_90\n.address_size 64\n.visible .entry k() { ret; }", (9, 0))
+        _link.link([".version 99.9\n.target sm_90\n.address_size 64\n.visible .entry k() { ret; }"], (9, 0))
     assert "pip install 'nnk[cuda" in str(caught.value)
 
 
@@ -314,7 +314,7 @@ def test_cuda_machine_code_is_kept_by_dtype_and_architecture(monkeypatch, tmp_pa
     monkeypatch.setattr(launch, "KERNELS", [])
     monkeypatch.setattr(launch, "store", CodeStore("cuda", lambda: "stamp"))
     linked = []
-    monkeypatch.setattr(launch, "link", lambda ptx, at: (linked.append(_link.arch(at)) or ptx.encode(), ""))
+    monkeypatch.setattr(launch, "link", lambda ptx, at: (linked.append(_link.arch(at)) or ptx[0].encode(), ""))
     run = kernel(block=32, x=STORAGE, n=INT)(_count)
     first = [run.cubin(dtype, at) for dtype in ("float32", "float16") for at in ((7, 5), (9, 0), (9, 0, "a"))]
     assert linked == ["sm_75", "sm_90", "sm_90a"] * 2
@@ -324,4 +324,4 @@ def test_cuda_machine_code_is_kept_by_dtype_and_architecture(monkeypatch, tmp_pa
         f"test_launch-count-{dtype}-{at}" for dtype in ("float32", "float16") for at in ("sm_75", "sm_90", "sm_90a")
     }
     assert b".target sm_90a" in first[2]
-    assert b".entry count(" in first[2]
+    assert b".entry test_launch_count(" in first[2]
