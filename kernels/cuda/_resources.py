@@ -12,7 +12,6 @@ assembled together, which saves starting both programs a thousand times.
 from __future__ import annotations
 
 import argparse
-import gc
 import multiprocessing
 import os
 import pkgutil
@@ -78,7 +77,7 @@ def builds(kernel: launch.Kernel) -> list[tuple[str, tuple]]:
 def measured(files: tuple[str, ...] = ()) -> dict[str, Line]:
     """Compile the kernels of these files, or all: lines by "file.kernel dtype architecture"."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count(), context, initializer=gc.disable) as pool:  # compiling makes no garbage
+    with ProcessPoolExecutor(os.cpu_count(), context) as pool:
         groups: dict[tuple, dict[str, str]] = {}
         kernels = declared(files)
         for kernel, compiled in zip(kernels, pool.map(_compiled, [(k.file, k.name) for k in kernels], chunksize=2)):
