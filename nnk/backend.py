@@ -1,8 +1,12 @@
 """The door between nnk and its kernels: which backend computes, and what it accepts.
 
 Three packages hold the same functions: ``reference`` (NumPy, any float dtype), ``cpu`` (Numba, float32) and
-``cuda``. The array decides: NumPy arrays go to ``cpu``, CuPy arrays to ``cuda``, unless `use_backend` says otherwise.
-Only this file imports `nnk.kernels`; kernels do not validate, so dtype and device are checked here.
+``cuda`` (float32, float16, bfloat16). The array decides: NumPy arrays go to ``cpu``, CuPy arrays to ``cuda``, unless
+`use_backend` says otherwise. Only this file imports `nnk.kernels`; kernels do not validate, so dtype and device are
+checked here.
+
+Where NUMBA_ENABLE_CUDASIM=1 is set, CUDA kernels run in Numba's simulator, on NumPy arrays: ``use_backend("cuda")``
+then sends NumPy arrays to ``cuda``, so that networks can be tested without a GPU.
 """
 
 from __future__ import annotations
@@ -43,12 +47,16 @@ __all__ = [
     "empty_cache",
     "get_num_threads",
     "get_precision",
+    "is_float",
     "kernels",
     "of",
+    "on_gpu",
+    "ones",
     "require_cuda",
     "set_num_threads",
     "set_precision",
     "shapes",
+    "synchronize",
     "use_backend",
     "work_alone",
 ]
@@ -56,6 +64,7 @@ __all__ = [
 BACKENDS = ("reference", "cpu", "cuda")
 PRECISIONS = ("highest", "high", "medium")
 _FLOAT32 = np.dtype(np.float32)
+_HALVES = ("float16", "bfloat16")
 
 
 class _Thread(threading.local):
@@ -78,14 +87,19 @@ def of(x: Any, *others: Any) -> ModuleType:
     name = _thread.forced
     if name is None:
         name = "cpu" if on_host else "cuda"
-    elif on_host is (name == "cuda"):
+    elif on_host is (name == "cuda") and not (on_host and _simulated()):
         raise TypeError(f"the input is on {device_of(x)!r}, but use_backend({name!r}) is in force")
-    if dtype != _FLOAT32 and (name != "reference" or dtype.kind != "f"):
+    if dtype != _FLOAT32 and not _takes(name, dtype):
         raise TypeError(_refused(dtype, name))
     for other in others:
         if other is not None and (other.dtype != dtype or type(other) is not type(x)):
             raise TypeError(_mixed(x, other))
     return _loaded.get(name) or _load(name)
+
+
+def _takes(name: str, dtype: np.dtype) -> bool:
+    """Whether a backend takes a dtype other than float32."""
+    return dtype.kind == "f" if name == "reference" else name == "cuda" and dtype.name in _HALVES
 
 
 def _load(name: str) -> ModuleType:
@@ -109,11 +123,12 @@ def _mixed(x: Any, other: Any) -> str:
 
 
 def _refused(dtype: np.dtype, name: str) -> str:
-    if dtype.kind != "f":
+    if not is_float(dtype):
         return f"the input has dtype {dtype}, expected a float: convert it first, as in x.astype(np.float32)"
+    expected = "float32, float16 or bfloat16" if name == "cuda" else "float32"
     return (
-        f"the input has dtype {dtype}, expected float32 on the {name!r} backend: convert it with x.astype(np.float32), "
-        'or compute in NumPy with nnk.use_backend("reference")'
+        f"the input has dtype {dtype}, expected {expected} on the {name!r} backend: convert it with "
+        'x.astype(np.float32), or compute in NumPy with nnk.use_backend("reference")'
     )
 
 
@@ -125,7 +140,7 @@ def use_backend(name: str) -> Iterator[None]:
     """
     if name not in BACKENDS:
         raise ValueError(f"name is {name!r}, expected one of {BACKENDS}")
-    if name == "cuda":
+    if name == "cuda" and not _simulated():
         require_cuda()
     before, _thread.forced = _thread.forced, name
     try:
@@ -137,8 +152,8 @@ def use_backend(name: str) -> Iterator[None]:
 def as_array(x: Any) -> Any:
     """Return `x` as a plain array on its device, without a copy where possible.
 
-    NumPy and CuPy arrays stay as they are. Anything with an array interface or DLPack (PyTorch, JAX, …) is seen
-    through it. Python numbers and nested lists become arrays, floats among them float32.
+    NumPy and CuPy arrays stay as they are. Anything with an array interface, on the CPU or the GPU, or DLPack (PyTorch,
+    JAX, …) is seen through it. Python numbers and nested lists become arrays, floats among them float32.
     Raises TypeError when `x` cannot be read as an array of numbers.
     """
     if type(x) is np.ndarray:
@@ -149,13 +164,15 @@ def as_array(x: Any) -> Any:
     # PyTorch refuses to export a tensor that requires a gradient; nnk keeps its own.
     source = x.detach() if hasattr(x, "detach") else x
     try:
+        if hasattr(source, "__cuda_array_interface__"):
+            return importlib.import_module("cupy").asarray(source)
         if hasattr(source, "__dlpack__") and not hasattr(source, "__array__"):
             array = np.from_dlpack(source)
         else:
             array = np.asarray(source)
     except Exception as error:
         raise TypeError(f"cannot read a {_type_name(x)} as an array: {error}") from error
-    if array.dtype.kind not in "biuf":
+    if array.dtype.kind not in "biu" and not is_float(array.dtype):
         raise TypeError(f"cannot read a {_type_name(x)} as an array of numbers: its dtype would be {array.dtype}")
     if type(x) in (float, list, tuple) and array.dtype == np.float64:
         array = array.astype(_FLOAT32)
@@ -167,33 +184,41 @@ def channels_last(x: Any) -> Any:
 
     A module that reads its input again in backward calls this first, so that the conversion happens once.
     """
-    return _layout().channels_last(x) if _pooled(x) else x
+    layout = _layout(x)
+    return x if layout is None else layout.channels_last(x)
 
 
 def contiguous(x: Any) -> Any:
     """Return `x` in C order, itself if it is, else a copy."""
     if x.flags.c_contiguous:
         return x
-    return _layout().contiguous(x) if _pooled(x) else x.copy(order="C")
+    layout = _layout(x)
+    return x.copy(order="C") if layout is None else layout.contiguous(x)
 
 
 def concatenate(arrays: list[Any], axis: int) -> Any:
     """Return the arrays side by side along `axis`, images in the memory order that kernels use."""
-    first = arrays[0]
-    if not _pooled(first):
+    first, layout = arrays[0], _layout(arrays[0])
+    if layout is None or first.ndim != 4:
         return np.concatenate(arrays, axis)
     shape = list(first.shape)
     shape[axis] = sum(array.shape[axis] for array in arrays)
-    return np.concatenate(arrays, axis, out=_layout().empty_image(*shape) if len(shape) == 4 else None)
+    return np.concatenate(arrays, axis, out=layout.empty_image(*shape, first.dtype))
 
 
-def _pooled(x: Any) -> bool:
-    """Whether copies of `x` go into memory of the CPU kernels' pool."""
-    return type(x) is np.ndarray and x.dtype == _FLOAT32 and _thread.forced != "reference"
+def _layout(x: Any) -> ModuleType | None:
+    """The helpers of the kernels that compute on `x`, which put copies where those have their memory, or None."""
+    forced = _thread.forced
+    if type(x) is not np.ndarray or forced == "cuda":
+        return _loaded.get("cuda._layout") or _load("cuda._layout")
+    if x.dtype == _FLOAT32 and forced != "reference":
+        return _loaded.get("cpu._layout") or _load("cpu._layout")
+    return None
 
 
-def _layout() -> ModuleType:
-    return _loaded.get("cpu._layout") or _load("cpu._layout")
+def is_float(dtype: np.dtype) -> bool:
+    """Return whether numbers of this dtype are floats; bfloat16, from ml_dtypes, is one to nobody else."""
+    return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
 def as_dtype(dtype: Any, name: str = "dtype") -> np.dtype:
@@ -202,7 +227,7 @@ def as_dtype(dtype: Any, name: str = "dtype") -> np.dtype:
         result = np.dtype(np.float32 if dtype is None else dtype)
     except TypeError as error:
         raise TypeError(f"{name} is {dtype!r}, expected a NumPy float dtype such as np.float32") from error
-    if result.kind != "f":
+    if not is_float(result):
         raise TypeError(f"{name} is {result}, expected a float dtype such as np.float32")
     return result
 
@@ -222,34 +247,70 @@ def check_device(device: str | None) -> str:
     raise ValueError(f"device is {device!r}, expected 'cpu' or 'cuda'")
 
 
+def on_gpu(x: Any) -> bool:
+    """Return whether to look at a number of `x` is to wait for a GPU: it is there, or the simulator computes."""
+    return _is_cupy(x) or _thread.forced == "cuda"
+
+
 def asarray_on(x: Any, device: str) -> Any:
-    """Return the array `x` on `device`, itself if it is there already."""
+    """Return the array `x` on `device`, itself if it is there already, else a copy in the same memory order."""
     if device_of(x) == device:
         return x
-    if device == "cuda":
-        return importlib.import_module("cupy").asarray(x)
+    move = importlib.import_module("cupy").asarray if device == "cuda" else _get
+    order = kernels("strides").memory_order(x.shape, x.strides, x.itemsize)
+    if order is None:
+        return move(x)
+    return move(x.transpose(order)).transpose(np.argsort(order).tolist())  # CuPy would make it C-contiguous
+
+
+def _get(x: Any) -> np.ndarray:
     return x.get()
 
 
+def ones(shape: tuple[int, ...], dtype: np.dtype, device: str) -> Any:
+    """Return an array of ones on `device`."""
+    return importlib.import_module("cupy" if device == "cuda" else "numpy").ones(shape, dtype)
+
+
 def require_cuda() -> None:
-    """Raise RuntimeError unless CuPy, a GPU and nnk's CUDA kernels are all there, saying which one is not."""
+    """Raise RuntimeError unless nnk can compute on a GPU, saying what is missing."""
     missing = cuda_problem()
     if missing:
         raise RuntimeError(f"CUDA cannot be used: {missing}")
 
 
 def cuda_problem() -> str | None:
-    """Return what keeps nnk from computing on a GPU, or None."""
-    if importlib.util.find_spec("nnk.kernels.cuda.conv2d") is None:
-        return "this version of nnk has no CUDA kernels"
+    """Return what keeps nnk from computing on a GPU and what to do about it, or None."""
     try:
-        cupy = importlib.import_module("cupy")
-    except ImportError as error:
-        return f"CuPy cannot be imported ({error}); install nnk[cuda12] or nnk[cuda13]"
+        simulated = kernels("cuda._numba").SIMULATED
+    except ImportError as error:  # numba-cuda, which says so itself
+        return str(error)
+    if simulated:
+        return 'NUMBA_ENABLE_CUDASIM=1 is set: nnk.use_backend("cuda") runs kernels in the simulator, on NumPy arrays'
+    for name in ("cuda.bindings.driver", "cuda.bindings.nvjitlink", "cupy"):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            title = "CuPy" if name == "cupy" else name
+            return (
+                f"{title} cannot be imported ({error}): python -m pip install 'nnk[cuda13]' (or 'nnk[cuda12]' for a "
+                "driver of CUDA 12)"
+            )
+    runtime = importlib.import_module("cupy").cuda.runtime
     try:
-        return None if cupy.cuda.runtime.getDeviceCount() else "CuPy finds no GPU"
-    except cupy.cuda.runtime.CUDARuntimeError as error:
+        return None if runtime.getDeviceCount() else "CuPy finds no GPU"
+    except runtime.CUDARuntimeError as error:
         return f"CuPy finds no GPU ({error})"
+
+
+def _simulated() -> bool:
+    return os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0") and kernels("cuda._numba").SIMULATED
+
+
+def synchronize() -> None:
+    """Wait until the GPU has done what it was asked for; without one there is nothing to wait for."""
+    if "cupy" in sys.modules:
+        sys.modules["cupy"].cuda.Device().synchronize()
 
 
 def set_num_threads(n: int) -> None:
@@ -302,10 +363,14 @@ def work_alone() -> None:
 
 
 def empty_cache() -> None:
-    """Give the memory that the CPU kernels keep for later outputs back to the system."""
-    # Unless the kernels were imported there is nothing to give back, and importing Numba for that takes a while.
+    """Give the memory that is kept for later outputs, by the CPU kernels and by CuPy, back to the system."""
+    # Unless they were imported there is nothing to give back, and importing Numba for that takes a while.
     if "cpu" in _loaded:
         kernels("cpu._memory").empty_cache()
+    if "cuda" in _loaded and "cupy" in sys.modules:
+        cupy = sys.modules["cupy"]
+        cupy.get_default_memory_pool().free_all_blocks()
+        cupy.get_default_pinned_memory_pool().free_all_blocks()
 
 
 def _is_cupy(x: Any) -> bool:

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from nnk.dials import dial
+
 __all__ = ["generator", "get_state", "manual_seed", "next_call", "set_state"]
 
 _lock = threading.Lock()
@@ -49,13 +51,20 @@ def generator() -> np.random.Generator:
     return _generator
 
 
-def next_call() -> tuple[int, int]:
-    """Return (seed, call) for one kernel call that draws; no two calls after a `manual_seed` get the same."""
+def next_call() -> tuple[int, Any]:
+    """Return (seed, call) for one kernel call that draws; no two calls after a `manual_seed` get the same.
+
+    While a step is captured, `call` is a `dial`.
+    """
+    return _seed, dial(_count, "int64")
+
+
+def _count() -> int:
     global _calls
     with _lock:
         call = _calls
         _calls += 1
-        return _seed, call
+        return call
 
 
 def get_state() -> dict[str, Any]:

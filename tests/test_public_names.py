@@ -33,7 +33,7 @@ NAMES = {
     "nnk.models": "create names",
     "nnk.train": "Trainer recompute_bn activation_stats",
     "nnk.testing": "gradcheck",
-    "nnk.cuda": "is_available",
+    "nnk.cuda": "is_available synchronize",
 }
 EACH = [(module, name) for module, names in NAMES.items() for name in names.split()]
 PUBLIC = ("nnk.nn", "nnk.nn.init", "nnk.nn.utils", "nnk.optim", "nnk.optim.lr_scheduler", "nnk.data", "nnk.train")

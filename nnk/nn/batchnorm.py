@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nnk import backend
+from nnk.dials import only_eager
 from nnk.nn.normbase import RunningNorm
 
 __all__ = ["BatchNorm1d", "BatchNorm2d"]
@@ -106,7 +107,10 @@ class _BatchNorm(RunningNorm):
     def _count_batch(self) -> float:
         """Count one more batch; return the weight of its statistics."""
         np.add(self.num_batches_tracked, 1, out=self.num_batches_tracked)
-        return 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+        if self.momentum is not None:
+            return self.momentum
+        only_eager(f"{type(self).__name__} with momentum=None")
+        return 1 / int(self.num_batches_tracked)
 
     def backward(self, dy: Any, input_grad: bool = True, tail: Any = None) -> Any:
         """Add the gradients of weight and bias; return that to the input."""

@@ -243,7 +243,9 @@ class Module:
             else:
                 dtype = backend.as_dtype(target, "a target other than 'cpu' and 'cuda'")
                 self._convert(
-                    lambda array, dtype=dtype: array.astype(dtype, copy=False) if array.dtype.kind == "f" else array
+                    lambda array, dtype=dtype: (
+                        array.astype(dtype, copy=False) if backend.is_float(array.dtype) else array
+                    )
                 )
         return self
 

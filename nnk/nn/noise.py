@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from nnk import backend, random
+from nnk.dials import only_eager
 from nnk.nn import arguments
 from nnk.nn.module import Module
 
@@ -37,10 +38,11 @@ class GaussianNoise(Module):
         kernels = backend.of(x)
         if not self.training or self.std == 0:
             return x
+        only_eager("GaussianNoise")
         seed, call = random.next_call()
         images = x if x.ndim == 4 else x.reshape(1, 1, 1, x.size)
         std = np.full_like(x, self.std, shape=len(images))
-        samples = np.arange(len(images))
+        samples = backend.asarray_on(np.arange(len(images)), backend.device_of(x))
         key = {"seed": seed, "call": call & 0xFFFFFFFF, "stream": _STREAM ^ call >> 32}
         return kernels.image_noise(images, std, samples, **key).reshape(x.shape)
 

@@ -44,7 +44,7 @@ class Parameter:
         if isinstance(value, Parameter):
             value = value._data
         value = backend.as_array(value)
-        if value.dtype.kind != "f":
+        if not backend.is_float(value.dtype):
             raise TypeError(f"data has dtype {value.dtype}, expected a float dtype")
         usable = value.flags.c_contiguous and getattr(value.flags, "writeable", True)
         self._data = value if usable else value.copy(order="C")

@@ -32,13 +32,14 @@ MAX_PENDING = 1000
 class Pending:
     """One forward that waits for its backward."""
 
-    __slots__ = ("dtype", "inner", "outermost", "owner", "saved", "several", "shape", "waiting")
+    __slots__ = ("device", "dtype", "inner", "outermost", "owner", "saved", "several", "shape", "waiting")
 
     def __init__(self, module: Module, outermost: bool):
         self.owner = id(module)  # not the module: it would keep itself alive through its stack
         self.saved: tuple | None = None
         self.shape: tuple[int, ...] | None = None  # of the output, or of the first of several; None if it is no array
         self.dtype: np.dtype | None = None
+        self.device = "cpu"
         self.several = False
         self.inner: list[tuple[Module, Pending]] = []  # forwards of other modules inside this one, in order
         self.outermost = outermost
@@ -154,6 +155,8 @@ def _record(module: Module, forward: Callable, inputs: tuple, options: dict) -> 
     first = output[0] if pending.several and output else output
     if hasattr(first, "dtype"):
         pending.shape, pending.dtype = first.shape, first.dtype
+        if type(first) is not np.ndarray:
+            pending.device = backend.device_of(first)
     if outer is not None:
         outer.inner.append((module, pending))
     elif stack and not module.training:
@@ -187,7 +190,10 @@ def recorded_backward(backward: Callable) -> Callable:
                 "backward and outside nnk.no_grad()"
             )
         pending = self._pending[-1]
-        dy = np.ones(pending.shape, pending.dtype) if dy is None and is_loss else check_gradient(dy, pending, self)
+        if dy is None and is_loss:
+            dy = backend.ones(pending.shape, pending.dtype, pending.device)
+        else:
+            dy = check_gradient(dy, pending, self)
         try:
             pending.take(self)
             thread.current = pending
@@ -216,7 +222,7 @@ def check_gradient(dy: Any, pending: Pending, module: Module) -> Any:
     weak = isinstance(dy, (int, float, list, tuple, np.generic))
     dy = backend.as_array(dy)
     if weak:
-        dy = dy.astype(pending.dtype, copy=False)
+        dy = backend.asarray_on(dy.astype(pending.dtype, copy=False), pending.device)
     if dy.shape != pending.shape:
         raise ValueError(
             f"{type(module).__name__}.backward(dy): dy has shape {dy.shape}, expected the output's, {pending.shape}"

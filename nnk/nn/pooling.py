@@ -125,8 +125,11 @@ def _flat_indices(
     positions = indices.astype(np.int64)
     rows = positions // kernel_size[1] * dilation[0]
     columns = positions % kernel_size[1] * dilation[1]
-    rows += (np.arange(indices.shape[2]) * stride[0] - padding[0])[:, None]
-    columns += np.arange(indices.shape[3]) * stride[1] - padding[1]
+    first_rows = np.arange(indices.shape[2]) * stride[0] - padding[0]
+    first_columns = np.arange(indices.shape[3]) * stride[1] - padding[1]
+    device = backend.device_of(indices)
+    rows += backend.asarray_on(first_rows, device)[:, None]
+    columns += backend.asarray_on(first_columns, device)
     return rows * width + columns
 
 

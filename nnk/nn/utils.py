@@ -36,7 +36,8 @@ def get_total_norm(
     if not arrays:
         norm = np.zeros((), np.float32)
     elif norm_type == 0:
-        norm = np.asarray(sum(bool(array.any()) for array in arrays), arrays[0].dtype)
+        count = np.asarray(sum(bool(array.any()) for array in arrays), arrays[0].dtype)
+        norm = backend.asarray_on(count, backend.device_of(arrays[0]))
     else:
         norm = backend.of(*arrays).total_norm(arrays, norm_type=norm_type)
     if error_if_nonfinite and not math.isfinite(norm):
@@ -44,8 +45,10 @@ def get_total_norm(
     return norm
 
 
-def clip_scale(max_norm: float, total_norm: Any) -> float:
-    """Return min(1, max_norm / (total_norm + 1e-6)), NaN for a norm of NaN."""
+def clip_scale(max_norm: float, total_norm: Any) -> Any:
+    """Return min(1, max_norm / (total_norm + 1e-6)), NaN for a norm of NaN: a float, of a GPU's norm an array there."""
+    if backend.on_gpu(total_norm):
+        return np.minimum(float(max_norm) / (total_norm + 1e-6), 1.0)
     scale = float(max_norm) / (float(total_norm) + 1e-6)
     return 1.0 if scale >= 1 else scale
 
@@ -59,7 +62,7 @@ def clip_grads_with_norm_(
     """
     arguments.only(foreach, "foreach", None)
     scale = clip_scale(max_norm, total_norm)
-    if scale != 1:
+    if backend.on_gpu(scale) or scale != 1:
         _replace(_with_grad(parameters), scale=scale)
 
 

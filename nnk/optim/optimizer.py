@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from nnk import backend
+from nnk.dials import dial
 from nnk.nn import arguments
 from nnk.nn.parameter import Parameter
 from nnk.nn.utils import clip_scale, get_total_norm
@@ -58,10 +60,10 @@ class Optimizer:
 
     def _in_step(
         self, params: list[Parameter], grads: list[Any], *names: str | None
-    ) -> Iterator[tuple[int, ModuleType, list[list[Any] | None]]]:
+    ) -> Iterator[tuple[Any, ModuleType, list[list[Any] | None]]]:
         """Yield (step, kernels, lists) for parameters that take the same step: data, gradients, the states of `names`.
 
-        States begin with zeros and steps with 1; the list of a name that is None is None.
+        `step` is a `dial`. States begin with zeros and steps with 1; the list of a name that is None is None.
         """
         # A parameter that had no gradient for a while is at an earlier step; usually all are at the same.
         steps: dict[int, list[tuple[Parameter, Any]]] = {}
@@ -70,14 +72,13 @@ class Optimizer:
             for name in names:
                 if name is not None and name not in state:
                     state[name] = np.zeros_like(parameter.data)
-            steps.setdefault(state["step"] + 1, []).append((parameter, grad))
-        for step, pairs in steps.items():
+            steps.setdefault(state["step"], []).append((parameter, grad))
+        for pairs in steps.values():
             states = [self.state[parameter] for parameter, _ in pairs]
             lists = [[parameter.data for parameter, _ in pairs], [grad for _, grad in pairs]]
             lists += [None if name is None else [state[name] for state in states] for name in names]
-            yield step, backend.of(*(array for arrays in lists for array in arrays or ())), lists
-            for state in states:
-                state["step"] = step
+            kernels = backend.of(*(array for arrays in lists for array in arrays or ()))
+            yield dial(partial(_count, states), "int64"), kernels, lists
 
     def _check_all(self, group: dict[str, Any]) -> None:
         self._check(group)
@@ -137,7 +138,8 @@ class Optimizer:
         clipping = _clipping([grad for _, _, grads in work for grad in grads], clip_norm, clip_value)
         for group, params, grads in work:
             first = {name: group[name] for name in ("weight_decay", "maximize")} | clipping
-            self._update(group, params, grads, first | {"l1": group["l1"]} if "l1" in group else first)
+            now = {**group, "lr": dial(partial(group.__getitem__, "lr"))}
+            self._update(now, params, grads, first | {"l1": group["l1"]} if "l1" in group else first)
             if group.get("noise"):
                 perturb(params, group["noise"])
             for parameter in params:
@@ -185,6 +187,12 @@ class Optimizer:
             lines += [""] * (i > 0) + [f"Parameter Group {i}"]
             lines += [f"    {name}: {group[name]}" for name in sorted(group) if name not in ("params", "param_names")]
         return "\n".join([*lines, ")"])
+
+
+def _count(states: list[dict[str, Any]]) -> int:
+    for state in states:
+        state["step"] += 1
+    return states[0]["step"]
 
 
 def _gradient(parameter: Parameter) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnk import backend, random
+from nnk.dials import only_eager
 from nnk.nn.arguments import number
 from nnk.nn.module import Module
 from nnk.nn.parameter import Parameter
@@ -87,15 +88,17 @@ def perturb(parameters: list[Parameter], std: float) -> None:
 
     The same on every backend and any number of threads; a run that is resumed goes on with the same noise.
     """
+    only_eager("an optimizer's noise")
     seed, call = random.next_call()
     first = 0
     for parameter in parameters:
         if parameter.size:
             rows = parameter.data.reshape(parameter.shape[0] if parameter.ndim > 1 else 1, 1, 1, -1)
+            device = backend.device_of(rows)
             backend.of(rows).image_noise(
                 rows,
-                np.full(len(rows), std),
-                np.arange(first, first + len(rows)),
+                backend.asarray_on(np.full(len(rows), std), device),
+                backend.asarray_on(np.arange(first, first + len(rows)), device),
                 seed=seed,
                 call=call & 0xFFFFFFFF,
                 stream=_STREAM,

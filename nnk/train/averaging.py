@@ -7,9 +7,10 @@ import copy
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from nnk import nn
+from nnk import backend, nn
 from nnk.nn.arguments import integer, number
 
+from .batches import asarray_like
 from .callbacks import Callback
 
 if TYPE_CHECKING:
@@ -28,9 +29,11 @@ class _Average(Callback):
         self.updates += 1
         for name, array in model.state_dict().items():
             own = self.weights.get(name)
-            if own is None or array.dtype.kind != "f":
+            if own is None or not backend.is_float(array.dtype):
                 self.weights[name] = array.copy()
             else:
+                # A checkpoint's average comes back in NumPy arrays, wherever the model is.
+                self.weights[name] = own = asarray_like(own, array)
                 own += share * (array - own)
 
     @contextlib.contextmanager

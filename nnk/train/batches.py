@@ -1,4 +1,4 @@
-"""Batches of whatever a trainer is given."""
+"""Batches of whatever a trainer is given, where its model is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from nnk import backend
+from nnk import backend, nn
 from nnk.data import ArrayDataset, DataLoader
 
 
@@ -30,8 +30,27 @@ def source(
     return data
 
 
-def pairs(data: DataLoader | Iterable, epoch: int = 0, start: int = 0) -> Iterator[tuple[Any, Any]]:
-    """Yield the batches of an epoch from number ``start`` on, as pairs of arrays."""
+def device_of(model: nn.Module) -> str | None:
+    """Return where the parameters and buffers of a model are, None if it has none."""
+    arrays = itertools.chain((parameter.data for parameter in model.parameters()), model.buffers())
+    return next(map(backend.device_of, arrays), None)
+
+
+def asarray_like(x: Any, model: Any) -> Any:
+    """Return the array `x` on the device of the array `model`."""
+    return backend.asarray_on(x, backend.device_of(model))
+
+
+def brought(x: Any, device: str | None) -> Any:
+    """Return `x` as an array on `device`, wherever it is for None."""
+    x = backend.as_array(x)
+    return x if device is None else backend.asarray_on(x, device)
+
+
+def pairs(
+    data: DataLoader | Iterable, epoch: int = 0, start: int = 0, device: str | None = None
+) -> Iterator[tuple[Any, Any]]:
+    """Yield the batches of an epoch from number ``start`` on, as pairs of arrays on ``device``."""
     if isinstance(data, DataLoader):
         batches = data.batches(epoch, start)
     else:
@@ -40,7 +59,7 @@ def pairs(data: DataLoader | Iterable, epoch: int = 0, start: int = 0) -> Iterat
         for batch in batches:
             if not isinstance(batch, (tuple, list)) or len(batch) != 2:
                 raise TypeError(f"a batch is {_kind(batch)}, expected a pair (input, target)")
-            yield backend.as_array(batch[0]), backend.as_array(batch[1])
+            yield brought(batch[0], device), brought(batch[1], device)
 
 
 def _kind(batch: Any) -> str:

@@ -13,6 +13,8 @@ from nnk import backend, nn
 from nnk.data import ArrayDataset, DataLoader
 from nnk.nn.arguments import integer
 
+from .batches import brought, device_of
+
 
 @contextlib.contextmanager
 def inference(*modules: nn.Module) -> Iterator[None]:
@@ -31,11 +33,16 @@ def inference(*modules: nn.Module) -> Iterator[None]:
 def outputs(model: nn.Module, inputs: Any, batch_size: int, view: Callable[[Any], Any] | None = None) -> Any:
     """Return the model's outputs for all inputs, an array (N, …) or an `ArrayDataset`, batch by batch in eval mode.
 
+    They are where the inputs are, whatever device the model is on.
     ``view`` changes each batch first. Raises ValueError without inputs.
     """
     integer(batch_size, "batch_size", least=1)
     with inference(model), contextlib.closing(_batches(inputs, batch_size)) as batches:
-        return np.concatenate([model(x if view is None else view(x)) for x in batches])
+        device, made = device_of(model), []
+        for x in batches:
+            y = model(brought(x if view is None else view(x), device))
+            made.append(backend.asarray_on(y, backend.device_of(x)))
+        return np.concatenate(made)
 
 
 def _batches(inputs: Any, batch_size: int) -> Iterator[Any]:

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 import nnk
-from nnk import backend, nn
+from nnk import nn
 from nnk.data import DataLoader
 from nnk.nn.normbase import RunningNorm
+
+from .batches import brought, device_of
 
 
 def recompute_bn(model: nn.Module, loader: Iterable[Any]) -> None:
@@ -53,7 +55,7 @@ def recompute_bn(model: nn.Module, loader: Iterable[Any]) -> None:
             norm.momentum = 1.0  # so that each batch leaves its own
         with nnk.no_grad(), nn.watch(add):
             for batch in loader.batches(0) if isinstance(loader, DataLoader) else loader:
-                x = backend.as_array(batch[0] if isinstance(batch, (tuple, list)) else batch)
+                x = brought(batch[0] if isinstance(batch, (tuple, list)) else batch, device_of(model))
                 samples = len(x)
                 model(x)
     finally:

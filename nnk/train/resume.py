@@ -70,9 +70,10 @@ def facts_of_data(train: Any) -> dict[str, Any]:
     return facts
 
 
-def environment() -> dict[str, Any]:
+def environment(device: str | None) -> dict[str, Any]:
     """Describe what else decides the bits of the result; it may differ in a run that goes on elsewhere."""
     return {
+        "device": device or "cpu",
         "nnk": nnk.__version__,
         "numpy": np.__version__,
         "machine": platform.machine(),
@@ -81,7 +82,9 @@ def environment() -> dict[str, Any]:
     }
 
 
-def check_same_run(tree: dict[str, Any], config: dict[str, Any], facts: dict[str, Any], folder: Path) -> None:
+def check_same_run(
+    tree: dict[str, Any], config: dict[str, Any], facts: dict[str, Any], folder: Path, device: str | None
+) -> None:
     """Raise CheckpointError, naming what differs, unless the checkpoint ``tree`` is of this very run.
 
     A different environment is a warning: the run can go on, but not bit for bit.
@@ -93,7 +96,7 @@ def check_same_run(tree: dict[str, Any], config: dict[str, Any], facts: dict[str
             more = len(differences) - MOST_DIFFERENCES
             listed = "; ".join(differences[:MOST_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
             raise CheckpointError(f"cannot resume {folder}, it is another run: {listed}")
-    differences = list(_differences(environment(), tree["environment"]))
+    differences = list(_differences(environment(device), tree["environment"]))
     if differences:
         warnings.warn(
             f"resuming {folder} in another environment, results may differ in the last digits: "

@@ -12,19 +12,23 @@ from typing import Any
 import numpy as np
 
 import nnk
-from nnk import nn, optim, random
+from nnk import backend, nn, optim, random
 from nnk.data import DataLoader
 from nnk.nn.arguments import integer, only
 from nnk.optim.optimizer import check_clipping
 
 from . import files
-from .batches import pairs, source
+from .batches import asarray_like, device_of, pairs, source
 from .callbacks import Callback, Checkpoint, Curves, HistoryFile
 from .checkpoint import write_checkpoint
+from .graph import StepGraphs
 from .interrupt import Interrupt
 from .metrics import Means, accuracy
 from .predicting import inference, outputs
 from .resume import check_same_run, environment, facts_of_data, facts_of_training, read_run
+from .step import Step
+
+LOOK_EVERY = 50  # batches, on a GPU, between two looks at whether the loss is finite
 
 
 class NonFiniteError(ArithmeticError):
@@ -40,6 +44,10 @@ class Trainer:
 
     A step is ``loss = criterion(model(x), y)``, the backward pass through both and ``optimizer.step()``. The
     training mode is set for it; evaluation and prediction run in eval mode and save nothing for a backward.
+
+    A model on a GPU (``model.to("cuda")``) is trained there: batches are brought to it, arrays that fit stay there and
+    are augmented there. Losses and metrics are read when they are shown, or saved, and every 50 batches, so a loss that
+    is not finite is noticed some steps late; no checkpoint holds what came of it.
 
     With ``out``, a run directory is kept: config.json, history.csv, curves.png (where matplotlib is installed),
     model.safetensors (the final ``state_dict``) and checkpoint.safetensors, which holds all that a run is. A run
@@ -64,6 +72,9 @@ class Trainer:
         clip_norm: scale the gradients of each update, as `nnk.nn.utils.clip_grad_norm_` does, so that all together
             have at most this norm.
         clip_value: bring each element of the gradients into the range ±clip_value. Only one of the two can be given.
+        graph: on a GPU, repeat the step as one CUDA graph (`nnk.train.graph`). None does so where modules, loss,
+            optimizer and metrics are all nnk's own; True with others too, which must not compute on the host what
+            changes from step to step, and raises where it cannot be done; False does not.
         callbacks: more callbacks; those that keep a state come before the run directory's own, the others after.
         out: the run directory; None keeps no files.
         config: JSON-ready facts that belong to the run (names, rates, …). They are kept in config.json, and a
@@ -91,6 +102,7 @@ class Trainer:
         accumulate: int = 1,
         clip_norm: float | None = None,
         clip_value: float | None = None,
+        graph: bool | None = None,
         callbacks: Sequence[Callback] = (),
         out: str | Path | None = None,
         config: dict[str, Any] | None = None,
@@ -126,6 +138,8 @@ class Trainer:
         check_clipping(clip_norm, clip_value)
         clipping = {"clip_norm": clip_norm, "clip_value": clip_value}
         self.clipping = {name: float(value) for name, value in clipping.items() if value is not None}
+        self._step = Step(model, self.loss, self.optimizer, metrics, self.accumulate, self.clipping)
+        self._graphs = StepGraphs(self._step, graph)
         for callback in callbacks:
             if not isinstance(callback, Callback):
                 raise TypeError(f"callbacks holds {callback!r}, expected instances of nnk.train.Callback")
@@ -141,7 +155,6 @@ class Trainer:
         self.batches: int | None = None  # per epoch, where known
         self.samples: int | None = None  # per epoch, where known
         self.lr: float | None = None  # of the last step, of the first group of parameters
-        self.means = Means()
         self.history: list[dict[str, float]] = []
         self.pending = 0  # samples whose gradients wait for the rest of their group of batches
         self.stopped = False
@@ -152,6 +165,11 @@ class Trainer:
     def __repr__(self) -> str:
         parts = (type(part).__name__ for part in (self.model, self.optimizer, self.loss))
         return f"Trainer({', '.join(parts)}, batch_size={self.batch_size}, epoch={self.epoch})"
+
+    @property
+    def means(self) -> Means:
+        """The means of this epoch."""
+        return self._step.means
 
     def fit(self, train: Any, val: Any = None, epochs: int = 1, *, resume: bool = False) -> list[dict[str, float]]:
         """Train for ``epochs`` epochs and return the history, one dict per epoch.
@@ -180,7 +198,7 @@ class Trainer:
         val = None if val is None else source("val", val, self.batch_size)
         self.facts |= facts_of_data(train)
         if tree is not None:
-            check_same_run(tree, self.config, self.facts, self.out)
+            check_same_run(tree, self.config, self.facts, self.out, device_of(self.model))
             self._restore(tree)
         self.epochs = epochs if resume else self.epoch + epochs
         self.stopped = self.stopped and resume
@@ -210,11 +228,13 @@ class Trainer:
     def evaluate(self, data: Any) -> dict[str, float]:
         """Return the mean loss and metrics over ``data`` (anything `fit` takes), in eval mode."""
         means = Means()
-        batches = pairs(source("data", data, self.batch_size))
+        batches = pairs(source("data", data, self.batch_size), device=device_of(self.model))
         with inference(self.model, self.loss), contextlib.closing(batches):
             for x, y in batches:
                 output = self.model(x)
-                means.add(self._numbers(float(self.loss(output, y)), output, y), len(x))
+                loss = self.loss(output, y)
+                loss = loss if backend.on_gpu(loss) else float(loss)
+                means.add(self._step.numbers(loss, output, y), len(x))
                 self._stop_if_asked()
         if not means.samples:
             raise ValueError("data has no batch to evaluate")
@@ -233,10 +253,11 @@ class Trainer:
             raise ValueError("out is None, expected the run directory: Trainer(..., out=...)")
         if self._saved == (self.epoch, self.batch):
             return
+        self._look()
         state = {
             "config": self.config,
             "facts": self.facts,
-            "environment": environment(),
+            "environment": environment(device_of(self.model)),
             "epoch": self.epoch,
             "batch": self.batch,
             "lr": self.lr,
@@ -256,58 +277,55 @@ class Trainer:
 
     # ---------------------------------------------------------------- the loop
     def _train_epoch(self, train: DataLoader | Iterable) -> None:
-        self.model.train()
-        self.loss.train()
-        with contextlib.closing(pairs(train, self.epoch, self.batch)) as batches:
+        self._step.train()
+        with contextlib.closing(pairs(train, self.epoch, self.batch, device_of(self.model))) as batches:
             for x, y in batches:
-                self._step(x, y)
+                self._one_batch(x, y)
                 self.batch += 1
                 self._call("batch_end", len(x))
                 self._stop_if_asked()
         if self.pending:
-            self._update()
+            self._step.update(self.pending)
+            self._updated()
         if not self.batch:
             raise ValueError(f"train has no batch in epoch {self.epoch + 1}: an iterator can be used only once")
 
-    def _step(self, x: Any, y: Any) -> None:
+    def _one_batch(self, x: Any, y: Any) -> None:
         """Add the batch's gradients; update the weights if it completes a group, or is known to be the last."""
-        if not self.pending:
-            self.optimizer.zero_grad()
-        value, output = self._gradients_of(x, y, weight=1 if self.accumulate == 1 else len(x))
-        if not math.isfinite(value):
-            raise NonFiniteError(self._explain(value, x))
+        completes = (self.batch + 1) % self.accumulate == 0 or self.batch + 1 == self.batches
+        repeated = self._graphs.repeat(x, y)
+        if not repeated:
+            if not self.pending:
+                self.optimizer.zero_grad()
+            loss = self._step.gradients(x, y)
+            if not backend.on_gpu(loss) and not math.isfinite(loss):
+                raise NonFiniteError(self._explain(loss, x))
         self.pending += len(x)
-        if (self.batch + 1) % self.accumulate == 0 or self.batch + 1 == self.batches:
-            self._update()
-        self.means.add(self._numbers(value, output, y), len(x))
+        self.means.samples += len(x)
+        if not repeated and completes:
+            self._step.update(self.pending)
+        if completes:
+            self._updated()
+        if (self.batch + 1) % LOOK_EVERY == 0:
+            self._look()
+
+    def _look(self) -> None:
+        """Raise NonFiniteError if a loss of this epoch was not finite, which nobody looked at on a GPU."""
+        loss = self.means.means().get("loss", 0.0)
+        if not math.isfinite(loss):
+            where = f"in epoch {self.epoch + 1}, within its first {self.means.samples} samples"
+            raise NonFiniteError(f"the loss became {loss} {where}")
 
     def try_step(self, x: Any, y: Any) -> float:
         """Make one update from one batch, nothing else, and return the loss; if that is not finite, make none."""
-        self.model.train()
-        self.loss.train()
+        self._step.train()
         self.optimizer.zero_grad()
-        value, _ = self._gradients_of(x, y)
-        if math.isfinite(value):
+        loss = float(self._step.back_and_forth(x, y)[0])
+        if math.isfinite(loss):
             self.optimizer.step(**self.clipping)
-        return value
+        return loss
 
-    def _gradients_of(self, x: Any, y: Any, weight: int = 1) -> tuple[float, Any]:
-        """Return the loss and the output; where the loss is finite, add ``weight`` times the parameters' gradients."""
-        output = self.model(x)
-        loss = self.loss(output, y)
-        if np.shape(loss):
-            raise ValueError(f"loss has shape {np.shape(loss)}, expected one number: reduction='mean' or 'sum'")
-        value = float(loss)
-        if math.isfinite(value):
-            self.model.backward(self.loss.backward(np.full_like(loss, weight)), input_grad=False)
-        return value, output
-
-    def _update(self) -> None:
-        if self.accumulate > 1:
-            for parameter in (p for group in self.optimizer.param_groups for p in group["params"]):
-                if parameter.grad is not None:
-                    parameter.grad = parameter.grad / np.asarray(self.pending, parameter.grad.dtype)
-        self.optimizer.step(**self.clipping)
+    def _updated(self) -> None:
         self.pending = 0
         self.lr = self.optimizer.param_groups[0]["lr"]
         if self.scheduler is not None and self.scheduler_interval == "step":
@@ -322,6 +340,7 @@ class Trainer:
         return {name: parameter.grad for name, parameter in named if parameter.grad is not None}
 
     def _finish_epoch(self, val: DataLoader | Iterable | None) -> None:
+        self._look()
         row = {"epoch": self.epoch + 1, "lr": self.lr, **self.means.means()}
         if val is not None:
             row |= {f"val_{name}": value for name, value in self.evaluate(val).items()}
@@ -330,21 +349,12 @@ class Trainer:
         elif self.scheduler is not None and self.scheduler_interval == "epoch":
             self.scheduler.step()
         self.history.append(row)
-        self.epoch, self.batch, self.means = self.epoch + 1, 0, Means()
+        self.epoch, self.batch = self.epoch + 1, 0
+        self.means.clear()
         self._call("epoch_end")
 
-    def _numbers(self, loss: float, output: Any, target: Any) -> dict[str, float]:
-        return {"loss": loss, **{name: metric(output, target) for name, metric in self.metrics.items()}}
-
     def _explain(self, loss: float, x: Any) -> str:
-        what = f"the loss is {loss} in epoch {self.epoch + 1}, batch {self.batch + 1}"
-        if not np.isfinite(x).all():
-            return f"{what}: the input holds a number that is not finite"
-        found = nn.first_nonfinite(self.model, x)
-        if found is None:
-            return f"{what}, yet the outputs of all layers are finite"
-        name, module = found
-        return f"{what}: the first layer whose output is not finite is {name or 'the model'} ({type(module).__name__})"
+        return f"the loss is {loss} in epoch {self.epoch + 1}, batch {self.batch + 1}{self._step.culprit(x)}"
 
     def _call(self, event: str, *arguments: Any) -> None:
         self._calling = True
@@ -386,7 +396,8 @@ class Trainer:
         self.stopped = tree["stopped"]
         self.pending = tree["pending"]
         for name, parameter in self.model.named_parameters():
-            parameter.grad = tree["gradients"].get(name)
+            gradient = tree["gradients"].get(name)
+            parameter.grad = gradient if gradient is None else asarray_like(gradient, parameter.data)
         for callback, state in zip(self.stateful, tree["callbacks"]):
             callback.load_state_dict(state)
 
@@ -395,9 +406,10 @@ class Trainer:
         self.out.mkdir(parents=True, exist_ok=True)
         files.drop_leftovers(self.out)
         self.save()  # first, so that whatever holds a run can be resumed
-        description = {"config": self.config, "facts": self.facts, "environment": environment()}
+        description = {"config": self.config, "facts": self.facts, "environment": environment(device_of(self.model))}
         files.write_text(self.out / files.CONFIG, json.dumps(description, indent=2) + "\n")
 
     def batches_of_epoch(self, train: Any, epoch: int) -> Iterator[tuple[Any, Any]]:
         """Yield the batches of an epoch of anything that `fit` takes, as pairs of arrays."""
-        return pairs(source("train", train, self.batch_size, shuffle=True, seed=self.seed), epoch)
+        batches = source("train", train, self.batch_size, shuffle=True, seed=self.seed)
+        return pairs(batches, epoch, device=device_of(self.model))

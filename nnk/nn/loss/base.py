@@ -87,7 +87,7 @@ def broadcast(**shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def check_range(value: Any, name: str) -> None:
-    """Raise ValueError unless all elements are from 0 to 1. NaN is not."""
-    if value.size and not (value.min() >= 0 and value.max() <= 1):
+    """Raise ValueError unless all elements are from 0 to 1. NaN is not. What is on a GPU is not looked at."""
+    if value.size and not backend.on_gpu(value) and not (value.min() >= 0 and value.max() <= 1):
         wrong = value[~((value >= 0) & (value <= 1))][0]
         raise ValueError(f"{name} holds {wrong}, expected probabilities from 0 to 1")

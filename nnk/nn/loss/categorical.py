@@ -159,14 +159,16 @@ def as_labels(target: Any, input: Any, ignore_index: int | None = None) -> Any:
     """Return the class labels of the input's elements as int64, in one row.
 
     Raises TypeError unless they are integers, ValueError on another shape than the input asks for and on labels that
-    name no class.
+    name no class. On a GPU nobody waits for the labels to be seen; there the kernels mark what names no class with NaN.
     """
     classes, expected = class_count(input), _label_shape(input)
     if target.dtype.kind not in "iu":
         raise TypeError(f"target has dtype {target.dtype}, expected class labels of an integer dtype")
     if target.shape != expected:
         raise ValueError(f"target has shape {target.shape}, expected {expected} for the input {input.shape}")
-    labels = np.ascontiguousarray(target.reshape(-1), np.int64)
+    labels = backend.contiguous(target.reshape(-1).astype(np.int64, copy=False))
+    if backend.on_gpu(labels):
+        return labels
     # Seen as unsigned, negative labels are huge: in the usual case one pass finds all that is out of range.
     if labels.size and labels.view(np.uint64).max() >= classes:
         wrong = (labels < 0) | (labels >= classes)

@@ -67,7 +67,7 @@ class FocalLoss(Loss):
             raise ValueError(f"alpha has shape {self.alpha.shape}, expected a number for binary targets")
         target = operand(target, "target", input, labels=True)
         wrong = (target != 0) & (target != 1)
-        if wrong.any():
+        if not backend.on_gpu(target) and wrong.any():
             raise ValueError(f"target holds {target[wrong][0]}, expected 0 and 1 in a target of the input's shape")
         return target, self.alpha
 

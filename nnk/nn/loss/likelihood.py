@@ -32,7 +32,7 @@ class _PredictedWidthLoss(Loss):
         given = None if isinstance(width, numbers.Real) else operand(width, self.width, input)
         laid = np.full_like(input, width, shape=()) if given is None else self._aligned(given, input.shape)
         # Only a NaN takes the longer way: it hides what else is there from the minimum.
-        if laid.size and not laid.min() >= 0 and (laid < 0).any():
+        if laid.size and not backend.on_gpu(laid) and not laid.min() >= 0 and (laid < 0).any():
             raise ValueError(f"{self.width} holds {laid[laid < 0][0]}, expected no negative values")
         broadcast(**{"input": input.shape, "target": target.shape, self.width: laid.shape})
         kernels = backend.of(input, target, given)
