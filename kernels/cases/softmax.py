@@ -45,6 +45,8 @@ _CASES = (
     _case("one_class", (4, 1), 1),
     _case("no_class", (4, 0), 1),
     _case("empty", (0, 4), 1),
+    _case("tall", (200, 3), 0),
+    _case("long", (2, 1030), 1),
     _case("wide", (3, 3000), 1),
     _case("large", (300, 67), 1),
     _hard("hard", 1),

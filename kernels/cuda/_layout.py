@@ -40,14 +40,14 @@ def channels_last(x: Array) -> Array:
     """x itself if its memory is channels-last, else a copy that is."""
     if strides.is_channels_last(x.shape, x.strides, x.itemsize) and _aligned(x):
         return x
-    return _copied(x, strides.channels_last_order(x.ndim))
+    return copied(x, strides.channels_last_order(x.ndim))
 
 
 def contiguous(x: Array) -> Array:
     """x itself if it is C-contiguous, else a copy that is."""
     if x.flags.c_contiguous and _aligned(x):
         return x
-    return _copied(x, tuple(range(x.ndim)))
+    return copied(x, tuple(range(x.ndim)))
 
 
 def memory_order(x: Array) -> tuple[int, ...] | None:
@@ -57,7 +57,7 @@ def memory_order(x: Array) -> tuple[int, ...] | None:
 
 def dense(x: Array) -> Array:
     """x itself if it has no gaps in memory, in whatever order of axes, else a channels-last copy."""
-    return x if memory_order(x) is not None and _aligned(x) else _copied(x, strides.channels_last_order(x.ndim))
+    return x if memory_order(x) is not None and _aligned(x) else copied(x, strides.channels_last_order(x.ndim))
 
 
 def empty_like(x: Array, dtype: Any = None) -> Array:
@@ -70,7 +70,7 @@ def like(x: Array, model: Array) -> Array:
     order = memory_order(model)
     if strides.is_dense(x.shape, x.strides, x.itemsize, order) and _aligned(x):
         return x
-    return _copied(x, order)
+    return copied(x, order)
 
 
 def vector(x: Array | None) -> Array | None:
@@ -78,7 +78,8 @@ def vector(x: Array | None) -> Array | None:
     return None if x is None else contiguous(x if x.dtype == np.float32 else x.astype(np.float32))
 
 
-def _copied(x: Array, order: tuple[int, ...]) -> Array:
+def copied(x: Array, order: tuple[int, ...]) -> Array:
+    """A copy of x whose axes lie in memory in this order, outermost first."""
     copy = ordered(x.shape, order, x.dtype)
     copy[...] = x
     return copy

@@ -90,22 +90,24 @@ def pieces(vector: bool) -> tuple:
     return width, read, write
 
 
-def pixel_kernels(**fields: str) -> Callable:
-    """Decorator of make(vector), which gives a function: its kernels, (of single channels, of vectors).
-
-    The function's arguments are those of a `Plan`, then these fields.
-    """
+def both_kinds(**fields: str) -> Callable:
+    """Decorator of make(vector), which gives a function: its kernels, (of single channels, of vectors)."""
 
     def decorate(make: Callable) -> tuple[Kernel, Kernel]:
         def kind(vector: bool) -> Kernel:
             function = make(vector)
             function.__name__ = make.__name__ + ("_vectors" if vector else "_singles")
             function.__doc__ = make.__doc__
-            return kernel(block=THREADS, blocks_per_sm=3, **_PLAN, **fields)(function)
+            return kernel(block=THREADS, blocks_per_sm=3, **fields)(function)
 
         return kind(False), kind(True)
 
     return decorate
+
+
+def pixel_kernels(**fields: str) -> Callable:
+    """The same for kernels that a `Plan` runs: its arguments come first, then these fields."""
+    return both_kinds(**_PLAN, **fields)
 
 
 _PLAN = {"threads": INT, "channels": INT, "share": INT, "by_share": LONG, "width": INT, "by_width": LONG,
