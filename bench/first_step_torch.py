@@ -1,5 +1,7 @@
 """What `first_step_nnk.py` is, in PyTorch and without nnk."""
 
+import sys
+
 import numpy as np
 import torch
 from torch import nn
@@ -31,9 +33,10 @@ def digits_cnn():
 
 rng = np.random.default_rng(0)
 x, labels = rng.standard_normal((32, 1, 8, 8), np.float32), rng.integers(0, 10, 32)
-model, criterion = digits_cnn(), nn.CrossEntropyLoss()
+device = "cuda" if sys.argv[1:] == ["cuda"] else "cpu"
+model, criterion = digits_cnn().to(device), nn.CrossEntropyLoss()
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
-loss = criterion(model(torch.from_numpy(x)), torch.from_numpy(labels))
+loss = criterion(model(torch.from_numpy(x).to(device)), torch.from_numpy(labels).to(device))
 loss.backward()
 optimizer.step()
 print(loss.item())

@@ -169,6 +169,10 @@ class Gpu(Clock):
         if find_spec("torch"):
             import_module("torch").cuda.empty_cache()
 
+    def available(self) -> int:
+        """Bytes that nobody holds, no library's pool either."""
+        return self.xp.cuda.runtime.memGetInfo()[0]
+
     # ------------------------------------------------------------ what it is and what it can
     def facts(self) -> dict[str, Any]:
         """The device and its driver."""

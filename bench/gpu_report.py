@@ -37,6 +37,8 @@ OTHER = "other operation"
 LAUNCH = "launch of a kernel"
 STEP = "training step"
 SMALL_STEP = "training step of ResNet-20"
+STEP_EAGER = "training step without a graph"
+START = "process, to its first step"
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ TARGETS = {
     **{conv(precision, direction): Target(best=most) for precision, most in CONV_TARGETS for direction in DIRECTIONS},
     SMALL_STEP: Target(eager=0.5),
     STEP: Target(),
+    STEP_EAGER: Target(),
+    START: Target(),
 }
 """The classes in the order of the table."""
 
@@ -84,7 +88,8 @@ TARGETS = {
 class GpuRow(Comparison):
     """One function on one shape and dtype; `precision` names the matmul rate that its FLOPs are held against.
 
-    `group` is a class of `TARGETS`; `queue` are the host's seconds for a call; `more` is kept beside.
+    `group` is a class of `TARGETS`; `queue` are the host's seconds for a call; `more` are other numbers, by what they
+    say and by library, ours as "ours".
     """
 
     group: str
@@ -97,7 +102,7 @@ class GpuRow(Comparison):
     queue: float
     ours: Timing
     peers: dict[str, Timing] = field(default_factory=dict)
-    more: dict[str, Any] = field(default_factory=dict)
+    more: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def share(self, limits: Limits) -> float | None:
         """The time that the limits allow over ours."""
@@ -228,6 +233,16 @@ def extras(run: Mapping[str, Any]) -> list[str]:
     return [f"{kind}: {what}: {why}" for kind in ("left out", "failed") for what, why in run[kind].items()]
 
 
+def beside(rows: Iterable[GpuRow]) -> Table:
+    """What rows hold of each library besides times: peak memory, the first step."""
+    lines = [["", "dtype", "", "ours", "peers"]]
+    for row in rows:
+        for what, values in row.more.items():
+            peers = ", ".join(f"{name} {value:.2f}" for name, value in values.items() if name != "ours")
+            lines.append([row.shape, row.dtype, what, f"{values['ours']:.2f}", peers])
+    return lines if len(lines) > 1 else []
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python bench/gpu_report.py", description="The table of the GPU benches.")
@@ -246,6 +261,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if counts:
             print(f"  {counts}: see the file")
     print(f"\n{text(table(rows))}")
+    more = beside(row for row, _ in rows)
+    if more:
+        print(f"\n{text(more)}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 import nnk
 from nnk import models
 
-IMAGES = {"digits_cnn": (1, 8, 8)}  # (3, 32, 32) for all others
+IMAGES = {"digits_cnn": (1, 8, 8), "resnet50": (3, 224, 224)}  # (3, 32, 32) for all others
 BATCHES = {"resnet18": (128, 32), "vgg8": (64,), "resnet20": (128, 32), "mobilenet": (64,), "digits_cnn": (64,)}
 # The same names and arguments in both libraries. Small rates: the same batch comes again and again.
 OPTIMIZERS = {

@@ -37,6 +37,9 @@ def gpu():
         def free(self):
             pass
 
+        def available(self):
+            return 10**9
+
         def nothing(self):
             return lambda number: None
 
@@ -280,6 +283,78 @@ def test_convolutions_that_differ_have_failed(gpu, layer, tmp_path, monkeypatch)
     assert "conv2d on net 3×3/2 3→4 6²: the results differ by 9.9e-03" in why
 
 
+# ---------------------------------------------------------------- training steps
+@pytest.fixture
+def steps(monkeypatch):
+    """Steps of a small network, a few."""
+    import gpu_step
+    from workload import Workload
+
+    monkeypatch.setattr(gpu_step, "SAMPLES", 2)
+    monkeypatch.setattr(gpu_step, "SAMPLE", 1e-3)
+    monkeypatch.setattr(gpu_step, "COMPILING", {"digits_cnn": float("inf")})
+    workload = Workload("digits_cnn", 4, "SGD")
+    monkeypatch.setattr(gpu_step, "WORKLOADS", {workload.name: workload})
+    return gpu_step
+
+
+def test_steps_are_measured_beside_torch(gpu, steps, tmp_path, capsys):
+    pytest.importorskip("torch")
+    import gpu_report
+
+    import nnk
+
+    before, out = nnk.get_precision(), tmp_path / "gpu_step.json"
+    assert steps.main(["--only", "digits", "--out", str(out)], gpu=gpu) == 0
+    assert nnk.get_precision() == before
+    run = json.loads(out.read_text(encoding="utf-8"))
+    assert "no time was left" in run["left out"]["torch.compile of digits_cnn in float32"]
+    assert "steps in tf32" in run["left out"]
+    for row in run["rows"]:
+        assert row["peers"].keys() == {"torch contiguous", "torch channels_last"}
+        assert row["dtype"] == "float32"
+        assert row["queue"] > 0
+        assert row["more"]["s to the first step"].keys() == {"ours", *row["peers"]}
+    gpu_report.main([str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "GB of memory" in printed
+    assert "training step" in printed
+
+
+def test_first_losses_that_differ_have_failed(gpu, steps, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setattr(steps.Theirs, "loss", lambda self: 100.0)
+    out = tmp_path / "gpu_step.json"
+    assert steps.main(["--only", "digits", "--out", str(out)], gpu=gpu) == 1
+    (why,) = json.loads(out.read_text(encoding="utf-8"))["failed"].values()
+    assert "100.0 in torch contiguous" in why
+
+
+def test_a_step_is_a_part_of_a_sample(steps):
+    from harness import Timing
+
+    assert steps.each(Timing(4.0, 2.0, 8.0, 5), 4) == Timing(1.0, 0.5, 2.0, 5)
+
+
+def test_processes_are_timed_with_the_device_as_argument(steps, monkeypatch):
+    import gpu_report
+
+    commands = []
+    monkeypatch.setattr(steps.subprocess, "run", lambda command, **options: commands.append(command[1:]))
+    row = steps.start("cuda")
+    assert row.group == gpu_report.START
+    assert {(command[0].rpartition("first_step_")[2], command[1]) for command in commands} >= {("nnk.py", "cuda")}
+
+
+def test_the_networks_of_the_steps_are_there():
+    import gpu_step
+
+    from nnk import models
+
+    assert gpu_step.BATCHES.keys() <= set(models.names())
+    assert gpu_step.BATCHES.keys() == gpu_step.COMPILING.keys()
+
+
 # ---------------------------------------------------------------- the table
 def test_ratios_are_to_all_peers_and_to_eager_ones():
     row = a_row(1.0, {"torch contiguous": 4.0, "torch channels_last": 2.0, "torch.compile": 0.5, "cupy": 3.0})
@@ -301,6 +376,15 @@ def test_without_a_peer_there_is_no_verdict():
     from gpu import Limits
 
     assert gpu_report.table([(a_row(), Limits(1e9, {}))])[1][-1] == ""
+
+
+def test_classes_come_in_the_order_of_the_targets():
+    import gpu_report
+    from gpu import Limits
+
+    names = list(gpu_report.TARGETS)
+    rows = [(a_row(group=name, flops=0, bytes=0), Limits(1e9, {})) for name in reversed(names)]
+    assert [line[0] for line in gpu_report.table(rows)[1:]] == names
 
 
 def test_a_folder_without_runs(tmp_path, capsys):
