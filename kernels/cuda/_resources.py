@@ -71,7 +71,12 @@ def builds(kernel: launch.Kernel) -> list[tuple[str, tuple]]:
     """The dtypes and architectures in which a kernel is checked."""
     if kernel.arch:
         return [(dtype, (9, 0, "a")) for dtype in kernel.dtypes]
-    return [(dtype, capability) for dtype in kernel.dtypes for capability in ARCHITECTURES[dtype]]
+    return [
+        (dtype, capability)
+        for dtype in kernel.dtypes
+        for capability in ARCHITECTURES[dtype]
+        if capability >= kernel.least
+    ]
 
 
 def measured(files: tuple[str, ...] = ()) -> dict[str, Line]:

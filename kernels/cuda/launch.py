@@ -55,26 +55,29 @@ KERNELS: list[Kernel] = []
 
 def kernel(
     *, block: int, shared: int = 0, blocks_per_sm: int = 0, fastmath: bool = False, arch: str | None = None,
-    name: str = "", **fields: str,
+    least: tuple[int, int] = OLDEST, dtypes: tuple[str, ...] = tuple(_STORED), name: str = "", **fields: str,
 ) -> Callable:
     """Decorator: a function of these arguments, in order, run by blocks of `block` threads.
 
     `shared` are the bytes of dynamic shared memory, `cuda.shared.array(0, …)`. `blocks_per_sm`, where given, holds the
     registers down so that this many blocks fit on a multiprocessor. `arch="sm_90a"` is for a kernel whose instructions
-    only that architecture has. `name` tells variants made by one function apart; without it the numbers that a function
-    closes over do.
+    only that architecture has, `least` for one that needs this compute capability or a newer one; `dtypes` are the
+    storage types that it comes in. `name` tells variants made by one function apart; without it the numbers that a
+    function closes over do.
     """
-    return lambda function: Kernel(function, fields, block, shared, blocks_per_sm, fastmath, arch, name)
+    return lambda function: Kernel(
+        function, fields, block, shared, blocks_per_sm, fastmath, arch, least, dtypes, name
+    )
 
 
 class Kernel:
     """A function that the GPU runs; `__call__` queues it."""
 
     def __init__(self, function: Callable, fields: dict, block: int, shared: int, blocks_per_sm: int, fastmath: bool,
-                 arch: str | None, name: str):
+                 arch: str | None, least: tuple[int, int], dtypes: tuple[str, ...], name: str):
         if tuple(inspect.signature(function).parameters) != tuple(fields):
             raise TypeError(f"{function.__name__} takes {inspect.signature(function)}, declared are {tuple(fields)}")
-        self.function, self.fields, self.arch = function, fields, arch
+        self.function, self.fields, self.arch, self.least = function, fields, arch, least
         self.block, self.shared, self.blocks_per_sm, self.fastmath = block, shared, blocks_per_sm, fastmath
         self.name = name or function.__name__.strip("_") + _constants(function)
         self.file = function.__module__.rpartition(".")[2]
@@ -82,6 +85,7 @@ class Kernel:
         self.__doc__ = function.__doc__
         self._kinds = tuple(fields.values())
         self._storage = self._kinds.index(STORAGE) if STORAGE in self._kinds else None
+        self.dtypes = dtypes if STORAGE in self._kinds else ("float32",)
         self._texts: dict[str, str] = {}
         self._loaded: dict[tuple, _Loaded] = {}
         self._simulated = cuda.jit(function) if SIMULATED else None
@@ -126,7 +130,7 @@ class Kernel:
                 continue
             array = np.empty(0, np.float32) if value is None else value
             if value is not None:
-                known = (str(_POINTERS[kind]),) if kind != STORAGE else (stored,) if stored else tuple(_STORED)
+                known = (str(_POINTERS[kind]),) if kind != STORAGE else (stored,) if stored else self.dtypes
                 if array.dtype.name not in known:
                     raise TypeError(f"{self}: {name} points to {array.dtype}, expected {' or '.join(known)}")
                 stored = array.dtype.name if kind == STORAGE else stored
@@ -134,11 +138,6 @@ class Kernel:
         self._simulated[grid, self.block, 0, self.shared](*seen)
 
     # ------------------------------------------------------------ the machine
-    @property
-    def dtypes(self) -> tuple[str, ...]:
-        """The storage dtypes that this kernel comes in."""
-        return ("float32",) if self._storage is None else tuple(_STORED)
-
     def signature(self, dtype: str) -> tuple:
         """The types of the arguments for a storage dtype."""
         stored = types.CPointer(_STORED[dtype])
@@ -183,12 +182,14 @@ class Kernel:
         return code
 
     def _load(self, device: int, dtype: np.dtype) -> _Loaded:
-        if self._storage is not None and dtype.name not in _STORED:
-            raise TypeError(f"{self}: CUDA kernels take {', '.join(_STORED)}, got {dtype}")
+        if dtype.name not in self.dtypes:
+            raise TypeError(f"{self}: takes {', '.join(self.dtypes)}, got {dtype}")
         with _lock:
             if (device, dtype) in self._loaded:  # by another thread, meanwhile
                 return self._loaded[device, dtype]
             capability = device_capability(device)
+            if capability < self.least:
+                raise RuntimeError(f"{self} needs {arch(self.least)} or newer; device {device} is {arch(capability)}")
             if self.arch and self.arch[:-1] != arch(capability):
                 raise RuntimeError(f"{self} is made for {self.arch} alone; device {device} is {arch(capability)}")
             if dtype.name == "bfloat16" and capability < (8, 0):

@@ -57,6 +57,10 @@ if SIMULATED:
         """a div b of non-negative 32-bit integers."""
         return int(a) // int(b)
 
+    def shift_right(word: int, by: int) -> int:
+        """A word of 32 bits moved down by less than 32 places, zeros coming in."""
+        return (int(word) & 0xFFFFFFFF) >> int(by)
+
     def bits(x: float) -> np.uint32:
         """The 32 bits of a float32."""
         return np.float32(x).view(np.uint32)
@@ -110,7 +114,7 @@ else:
     def _lanes(pointer_type) -> int:
         return 16 // (pointer_type.dtype.bitwidth // 8)
 
-    def _global(builder, pointer_type, pointer, offset):
+    def global_address(builder, pointer_type, pointer, offset):
         """The address of an element in global memory, typed as what memory holds."""
         kind = _HALF if _is_half(pointer_type) else _I16 if _is_bfloat(pointer_type) else None
         if kind is None:
@@ -158,7 +162,7 @@ else:
 
         def generate(context, builder, sig, args):
             kind = sig.args[0]
-            return _to_float(builder, kind, builder.load(_global(builder, kind, args[0], args[1])), 1)
+            return _to_float(builder, kind, builder.load(global_address(builder, kind, args[0], args[1])), 1)
 
         return signature(types.float32, p, i), generate
 
@@ -168,12 +172,13 @@ else:
 
         def generate(context, builder, sig, args):
             kind = sig.args[0]
-            builder.store(_narrow(builder, kind, args[2]), _global(builder, kind, args[0], args[1]))
+            builder.store(_narrow(builder, kind, args[2]), global_address(builder, kind, args[0], args[1]))
             return context.get_dummy_value()
 
         return signature(types.void, p, i, types.float32), generate
 
-    def _registers(context, builder, kind, value):
+    def data_of(context, builder, kind, value):
+        """The address of the first element of an array, of registers or shared."""
         return context.make_array(kind)(context, builder, value=value).data
 
     @intrinsic
@@ -182,14 +187,14 @@ else:
 
         def generate(context, builder, sig, args):
             count = _lanes(sig.args[1])
-            address = _global(builder, sig.args[1], args[1], args[2])
+            address = global_address(builder, sig.args[1], args[1], args[2])
             words = _asm(builder, "ld.global.v4.b32 {$0, $1, $2, $3}, [$4];", "=r,=r,=r,=r,l", _FOUR, address)
             held = ir.Constant(ir.VectorType(_I32, 4), ir.Undefined)
             for word in range(4):
                 held = builder.insert_element(held, builder.extract_value(words, word), _I32(word))
             held = builder.bitcast(held, ir.VectorType(address.type.pointee, count))
             values = _to_float(builder, sig.args[1], held, count)
-            target = _registers(context, builder, sig.args[0], args[0])
+            target = data_of(context, builder, sig.args[0], args[0])
             for lane in range(count):
                 builder.store(builder.extract_element(values, _I32(lane)), builder.gep(target, [_I32(lane)]))
             return context.get_dummy_value()
@@ -202,8 +207,8 @@ else:
 
         def generate(context, builder, sig, args):
             count = _lanes(sig.args[0])
-            source = _registers(context, builder, sig.args[2], args[2])
-            address = _global(builder, sig.args[0], args[0], args[1])
+            source = data_of(context, builder, sig.args[2], args[2])
+            address = global_address(builder, sig.args[0], args[0], args[1])
             vector = ir.Constant(ir.VectorType(address.type.pointee, count), ir.Undefined)
             for lane in range(count):
                 value = _narrow(builder, sig.args[0], builder.load(builder.gep(source, [_I32(lane)])))
@@ -217,7 +222,7 @@ else:
 
     def _shared(context, builder, kind, value, offset):
         """The address of an element of a shared array, in the shared address space."""
-        pointer = builder.gep(_registers(context, builder, kind, value), [offset])
+        pointer = builder.gep(data_of(context, builder, kind, value), [offset])
         return builder.addrspacecast(pointer, pointer.type.pointee.as_pointer(3))
 
     @intrinsic
@@ -227,7 +232,7 @@ else:
         def generate(context, builder, sig, args):
             address = _shared(context, builder, sig.args[2], args[2], args[3])
             values = builder.load(builder.bitcast(address, ir.VectorType(_FLOAT, 4).as_pointer(3)), align=16)
-            target = builder.gep(_registers(context, builder, sig.args[0], args[0]), [args[1]])
+            target = builder.gep(data_of(context, builder, sig.args[0], args[0]), [args[1]])
             for lane in range(4):
                 builder.store(builder.extract_element(values, _I32(lane)), builder.gep(target, [_I32(lane)]))
             return context.get_dummy_value()
@@ -240,7 +245,7 @@ else:
 
         def generate(context, builder, sig, args):
             address = _shared(context, builder, sig.args[0], args[0], args[1])
-            source = builder.gep(_registers(context, builder, sig.args[2], args[2]), [args[3]])
+            source = builder.gep(data_of(context, builder, sig.args[2], args[2]), [args[3]])
             vector = ir.Constant(ir.VectorType(_FLOAT, 4), ir.Undefined)
             for lane in range(4):
                 value = builder.load(builder.gep(source, [_I32(lane)]))
@@ -256,6 +261,15 @@ else:
 
         def generate(context, builder, sig, args):
             return builder.udiv(args[0], args[1])
+
+        return signature(types.int32, types.int32, types.int32), generate
+
+    @intrinsic
+    def shift_right(typing, word, by):
+        """A word of 32 bits moved down by less than 32 places, zeros coming in."""
+
+        def generate(context, builder, sig, args):
+            return builder.lshr(args[0], args[1])
 
         return signature(types.int32, types.int32, types.int32), generate
 

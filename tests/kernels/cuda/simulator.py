@@ -4,7 +4,7 @@ Numba's own runs each CUDA thread as a system thread and polls them at barriers.
 milliseconds, and every run is the same. A thread runs until it meets a barrier or a collective, then the next one does;
 the order is forward, or backward with `order.backward`, so that what depends on it shows. On top of Numba's:
 
-- warps meet in collectives (`ptx.shuffle_xor`, …), of all 32 lanes;
+- warps meet in collectives (`ptx.shuffle_xor`, …), of all 32 lanes; asynchronous copies wait with their thread;
 - shared and local memory begin as NaN (all bits set), and a thread that leaves is not waited for;
 - a barrier or collective that not everybody reaches is an error.
 
@@ -33,12 +33,13 @@ _running = SimpleNamespace(thread=None)
 class Thread:
     """One CUDA thread, with what the simulator asks of a system thread."""
 
-    __slots__ = ("block", "blockIdx", "greenlet", "number", "threadIdx")
+    __slots__ = ("block", "blockIdx", "copies", "greenlet", "number", "threadIdx")
 
     def __init__(self, block: Block, number: int, thread_index, block_index):
         self.block, self.number = block, number
         self.threadIdx, self.blockIdx = thread_index, block_index
         self.greenlet = greenlet.greenlet(block.body)
+        self.copies = deque()
 
     @property
     def thread_id(self) -> int:
@@ -190,6 +191,7 @@ def install() -> None:
         (kernelapi.FakeCUDALocal, "array", _local_array),
         (kernelapi.FakeCUDAShared, "array", _shared_array),
         (_emulation, "warp", _warp),
+        (_emulation, "running", lambda: _running.thread),
     ):
         if not hasattr(place, name):
             raise RuntimeError(f"this numba-cuda has no {place.__name__}.{name}, which the tests' scheduler replaces")
