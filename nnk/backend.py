@@ -49,6 +49,7 @@ __all__ = [
     "get_precision",
     "is_float",
     "kernels",
+    "memory_order",
     "of",
     "on_gpu",
     "ones",
@@ -257,10 +258,15 @@ def asarray_on(x: Any, device: str) -> Any:
     if device_of(x) == device:
         return x
     move = importlib.import_module("cupy").asarray if device == "cuda" else _get
-    order = kernels("strides").memory_order(x.shape, x.strides, x.itemsize)
+    order = memory_order(x)
     if order is None:
         return move(x)
     return move(x.transpose(order)).transpose(np.argsort(order).tolist())  # CuPy would make it C-contiguous
+
+
+def memory_order(x: Any) -> tuple[int, ...] | None:
+    """Return the order of axes, outermost first, in which `x` lies in memory without gaps, None if there are gaps."""
+    return kernels("strides").memory_order(x.shape, x.strides, x.itemsize)
 
 
 def _get(x: Any) -> np.ndarray:

@@ -120,6 +120,12 @@ def augment(
     return (images, *rest)
 
 
+def beside(images: Any, *arrays: np.ndarray) -> tuple[Any, ...]:
+    """Return arrays, drawn on the host, on the device where the images are."""
+    device = backend.device_of(images)
+    return tuple(backend.asarray_on(array, device) for array in arrays)
+
+
 def describe(step: Step) -> str:
     """Return what tells this step from another, the same in every process."""
     if isinstance(step, Augmentation):

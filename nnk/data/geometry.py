@@ -10,7 +10,7 @@ import numpy as np
 from nnk import backend
 from nnk.nn.arguments import Pair, pair
 
-from .augment import Augmentation, Draws, interval, probability
+from .augment import Augmentation, Draws, beside, interval, probability
 
 PADDING_MODES = ("constant", "edge", "reflect", "symmetric")
 
@@ -52,7 +52,7 @@ class RandomCrop(Augmentation):
         rows, columns = (
             place[first[:, axis, None] + np.arange(self.size[axis])] for axis, place in enumerate(places)
         )
-        return backend.of(images).gather2d(images, rows, columns, fill=self.fill)
+        return backend.of(images).gather2d(images, *beside(images, rows, columns), fill=self.fill)
 
     def _padded(self, size: int, padding: int) -> np.ndarray:
         """Where each place of a padded row comes from; -1 is the fill value."""
@@ -70,7 +70,7 @@ class RandomHorizontalFlip(Augmentation):
         """Flip some of the images (N, C, H, W)."""
         n, _, height, width = images.shape
         rows = np.broadcast_to(np.arange(height), (n, height))
-        return backend.of(images).gather2d(images, rows, _flipped(width, self.p, draws))
+        return backend.of(images).gather2d(images, *beside(images, rows, _flipped(width, self.p, draws)))
 
 
 class RandomVerticalFlip(Augmentation):
@@ -83,7 +83,7 @@ class RandomVerticalFlip(Augmentation):
         """Flip some of the images (N, C, H, W)."""
         n, _, height, width = images.shape
         columns = np.broadcast_to(np.arange(width), (n, width))
-        return backend.of(images).gather2d(images, _flipped(height, self.p, draws), columns)
+        return backend.of(images).gather2d(images, *beside(images, _flipped(height, self.p, draws), columns))
 
 
 def _flipped(size: int, p: float, draws: Draws) -> np.ndarray:
@@ -123,7 +123,8 @@ class RandomAffine(Augmentation):
 
     def __call__(self, images: np.ndarray, draws: Draws) -> np.ndarray:
         """Move the images (N, C, H, W)."""
-        return backend.of(images).affine2d(images, self.matrices(images.shape, draws), fill=self.fill)
+        matrices = self.matrices(images.shape, draws)
+        return backend.of(images).affine2d(images, *beside(images, matrices), fill=self.fill)
 
     def matrices(self, shape: tuple[int, ...], draws: Draws) -> np.ndarray:
         """Draw the maps from places in the new images to places in the old, (N, 2, 3), in pixels from the centre.

@@ -15,6 +15,7 @@ from nnk.nn.arguments import integer
 
 from .augment import Step, augment
 from .datasets import Dataset, channels_last
+from .device import Resident, Upload
 
 THREAD_NAME = "nnk-loader"
 
@@ -39,11 +40,16 @@ class DataLoader:
         prefetch: batches kept ready; 0 makes each batch when it is asked for, in the consumer's thread.
         augment: steps that change each batch as it comes from the data set, one after the other: augmentations
             (`RandomCrop`, `MixUp`, …) and functions of a batch of images (`Normalize`, …). The images become float32.
+        device: "cpu" (or None), or "cuda" for batches on the GPU. An `ArrayDataset` that takes at most half of the free
+            memory there is brought once, and transformed and augmented there, by whoever iterates; its transform and
+            functions get arrays of the GPU. Batches of others are made on the CPU, ahead of the step, and copied while
+            the GPU computes.
 
     Raises:
         TypeError: ``dataset`` has no length or no index, ``batch_size``, ``prefetch`` or ``seed`` is no int, or
             ``augment`` is no sequence of what can be called.
-        ValueError: ``batch_size`` below 1, ``prefetch`` or ``seed`` below 0.
+        ValueError: ``batch_size`` below 1, ``prefetch`` or ``seed`` below 0, another ``device``.
+        RuntimeError: "cuda" where no GPU can be used.
     """
 
     def __init__(
@@ -56,6 +62,7 @@ class DataLoader:
         seed: int | None = None,
         prefetch: int = 2,
         augment: Sequence[Step] = (),
+        device: str | None = None,
     ):
         if not isinstance(dataset, Dataset):
             raise TypeError(f"dataset is a {type(dataset).__name__}, expected __len__ and __getitem__")
@@ -73,7 +80,9 @@ class DataLoader:
             seed = random.generator().integers(2**63) if shuffle or self.augment else 0
         self.seed = integer(seed, "seed", least=0)
         self.prefetch = integer(prefetch, "prefetch", least=0)
+        self.device = backend.check_device(device)
         self.epoch = 0
+        self._source: Any = dataset  # where batches are taken from
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -88,18 +97,22 @@ class DataLoader:
         """Yield the batches of epoch ``epoch``, from number ``start`` on."""
         order = self.order(epoch)
         batches = (order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(start, len(self)))
-        if self.prefetch == 0:
-            yield from (self._load(indices, epoch) for indices in batches)
+        if self.device == "cuda" and self._source is self.dataset and Resident.fits(self.dataset):
+            self._source = Resident(self.dataset)
+        if self.prefetch == 0 or isinstance(self._source, Resident):
+            for indices in batches:
+                yield tuple(backend.asarray_on(array, self.device) for array in self._load(indices, epoch))
             return
+        upload = Upload() if self.device == "cuda" else None
         worker = ThreadPoolExecutor(1, THREAD_NAME, initializer=backend.work_alone)
         ready: deque[Future[Any]] = deque()
         try:
             for indices in batches:
-                ready.append(worker.submit(self._load, indices, epoch))
+                ready.append(worker.submit(self._load, indices, epoch, upload))
                 if len(ready) > self.prefetch:
-                    yield ready.popleft().result()
+                    yield _received(ready.popleft(), upload)
             while ready:
-                yield ready.popleft().result()
+                yield _received(ready.popleft(), upload)
         finally:
             # A loader thread may be the one to collect an abandoned iterator, and a thread cannot join itself.
             in_worker = threading.current_thread().name.startswith(THREAD_NAME)
@@ -116,13 +129,18 @@ class DataLoader:
             return np.arange(len(self.dataset))
         return np.random.default_rng((self.seed, epoch)).permutation(len(self.dataset))
 
-    def _load(self, indices: np.ndarray, epoch: int) -> tuple[np.ndarray, ...]:
-        return augment(self._samples(indices), self.augment, self.seed, epoch, indices)
+    def _load(self, indices: np.ndarray, epoch: int, upload: Upload | None = None) -> Any:
+        batch = augment(self._samples(indices), self.augment, self.seed, epoch, indices)
+        return batch if upload is None else upload.send(batch)
 
     def _samples(self, indices: np.ndarray) -> tuple[np.ndarray, ...]:
-        if hasattr(self.dataset, "batch"):
-            return self.dataset.batch(indices)
-        samples = [self.dataset[int(i)] for i in indices]
+        if hasattr(self._source, "batch"):
+            return self._source.batch(indices)
+        samples = [self._source[int(i)] for i in indices]
         if not isinstance(samples[0], (tuple, list)):
             return (channels_last(np.stack(samples)),)
         return tuple(channels_last(np.stack(field)) for field in zip(*samples, strict=True))
+
+
+def _received(batch: Future[Any], upload: Upload | None) -> tuple[Any, ...]:
+    return batch.result() if upload is None else upload.receive(batch.result())

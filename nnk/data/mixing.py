@@ -7,7 +7,7 @@ import numpy as np
 from nnk import backend
 from nnk.nn.arguments import integer
 
-from .augment import Draws, Mixing
+from .augment import Draws, Mixing, beside
 from .photometry import boxes_around
 
 
@@ -26,7 +26,7 @@ class _Beta(Mixing):
     def mix_targets(self, targets: np.ndarray, partners: np.ndarray, shares: np.ndarray) -> np.ndarray:
         """Return class probabilities (N, K), float32."""
         targets = _probabilities(targets, self.num_classes)
-        shares = shares.astype(np.float32)[:, None]
+        partners, shares = beside(targets, partners, shares.astype(np.float32)[:, None])
         return shares * targets + (1 - shares) * targets[partners]
 
 
@@ -49,7 +49,7 @@ class MixUp(_Beta):
     def __call__(self, images: np.ndarray, targets: np.ndarray, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
         """Mix images (N, C, H, W) and targets."""
         partners, shares = self.draw(len(images), draws)
-        mixed = backend.of(images).mix(images, partners, shares.astype(images.dtype))
+        mixed = backend.of(images).mix(images, *beside(images, partners, shares.astype(images.dtype)))
         return mixed, self.mix_targets(targets, partners, shares)
 
 
@@ -76,7 +76,7 @@ class CutMix(_Beta):
         sizes = np.sqrt(1 - shares)[:, None] * np.array([height, width])
         boxes = boxes_around(draws.uniform(0, 1, 2), sizes.astype(np.int64), images.shape)
         areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        mixed = backend.of(images).paste2d(images, boxes, partners)
+        mixed = backend.of(images).paste2d(images, *beside(images, boxes, partners))
         return mixed, self.mix_targets(targets, partners, 1 - areas / (height * width))
 
 
@@ -90,6 +90,6 @@ def _probabilities(targets: np.ndarray, num_classes: int | None) -> np.ndarray:
         )
     if num_classes is None:
         raise ValueError("num_classes is None, but the targets are labels")
-    if targets.size and not 0 <= targets.min() <= targets.max() < num_classes:
+    if targets.size and not backend.on_gpu(targets) and not 0 <= targets.min() <= targets.max() < num_classes:
         raise ValueError(f"targets are from {targets.min()} to {targets.max()}, expected 0 to {num_classes - 1}")
-    return np.eye(num_classes, dtype=np.float32)[targets]
+    return beside(targets, np.eye(num_classes, dtype=np.float32))[0][targets]

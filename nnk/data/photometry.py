@@ -10,7 +10,7 @@ import numpy as np
 from nnk import backend
 from nnk.nn.arguments import Pair, integer, pair
 
-from .augment import Augmentation, Draws, interval, probability
+from .augment import Augmentation, Draws, beside, interval, probability
 from .statistics import Moments, batches_of, pixels, principal_axes
 
 LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue, ITU-R BT.601
@@ -40,6 +40,7 @@ class ColorJitter(Augmentation):
         low, high = np.array([self.brightness, self.contrast]).T
         brightness, contrast = draws.uniform(low, high, 2).T
         grey = LUMA if channels == 3 else np.full(channels, 1 / channels)
+        brightness, contrast, grey = beside(images, brightness, contrast, grey)
         mean = brightness * (images.mean(axis=(2, 3), dtype=np.float64) @ grey)
         scale, shift = (np.repeat(v[:, None], channels, 1) for v in (contrast * brightness, (1 - contrast) * mean))
         return _scale_shift(images, scale, shift)
@@ -99,7 +100,7 @@ class PCAColorJitter(Augmentation):
 
 def _scale_shift(images: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> np.ndarray:
     scale, shift = scale.astype(images.dtype), shift.astype(images.dtype)
-    return backend.of(images).scale_shift(images, scale, shift)
+    return backend.of(images).scale_shift(images, *beside(images, scale, shift))
 
 
 class GaussianBlur(Augmentation):
@@ -126,7 +127,7 @@ class GaussianBlur(Augmentation):
         places = np.arange(self.kernel_size) - self.kernel_size // 2
         weights = np.exp(-0.5 * (places / draws.uniform(*self.sigma)) ** 2)
         weights /= weights.sum(axis=1, keepdims=True)
-        return backend.of(images).blur2d(images, weights.astype(images.dtype))
+        return backend.of(images).blur2d(images, *beside(images, weights.astype(images.dtype)))
 
 
 class GaussianNoise(Augmentation):
@@ -146,7 +147,7 @@ class GaussianNoise(Augmentation):
         """Add noise to the images (N, C, H, W)."""
         std = draws.uniform(*self.sigma)[:, 0].astype(images.dtype)
         key = {"seed": draws.seed, "call": draws.epoch, "stream": draws.stream}
-        return backend.of(images).image_noise(images, std, draws.samples, **key)
+        return backend.of(images).image_noise(images, *beside(images, std, draws.samples), **key)
 
 
 class Cutout(Augmentation):
@@ -174,7 +175,7 @@ class Cutout(Augmentation):
         boxes = boxes_around(numbers[:, :2], self.size, images.shape)
         boxes[numbers[:, 2] >= self.p] = 0
         nobody = np.full(len(images), -1)
-        return backend.of(images).paste2d(images, boxes, nobody, fill=self.fill)
+        return backend.of(images).paste2d(images, *beside(images, boxes, nobody), fill=self.fill)
 
 
 def boxes_around(centres: np.ndarray, sizes: Pair | np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .augment import beside
 from .statistics import channel_statistics
 
 
@@ -65,13 +66,15 @@ class Normalize:
                 f"images have shape {images.shape}, expected (N, {channels}, H, W) or ({channels}, H, W), as mean and "
                 f"std are of {channels} channels"
             )
-        normalized = np.subtract(images, self.mean[:, None, None], dtype=np.float32)
-        normalized /= self.std[:, None, None]
+        mean, std = beside(images, self.mean[:, None, None], self.std[:, None, None])
+        normalized = np.subtract(images, mean, dtype=np.float32)
+        normalized /= std
         return normalized
 
     def inverse(self, normalized: np.ndarray) -> np.ndarray:
         """Return the images that become ``normalized``, float32."""
-        return normalized * self.std[:, None, None] + self.mean[:, None, None]
+        mean, std = beside(normalized, self.mean[:, None, None], self.std[:, None, None])
+        return normalized * std + mean
 
     def __repr__(self) -> str:
         return f"Normalize(mean={self.mean.tolist()}, std={self.std.tolist()})"

@@ -9,6 +9,7 @@ import numpy as np
 from nnk import backend
 from nnk.nn.arguments import integer
 
+from .augment import beside
 from .statistics import image_moments, principal_axes
 
 
@@ -25,13 +26,15 @@ class _Whitening:
         """Whiten a batch (N, C, H, W) of any real dtype, in float32; raise ValueError on another (C, H, W)."""
         if images.ndim != 4 or images.shape[1:] != self.mean.shape:
             raise ValueError(f"images have shape {images.shape}, expected (N, *{self.mean.shape})")
-        centred = np.subtract(images, self.mean, dtype=np.float32).reshape(len(images), -1)
-        return backend.of(centred).linear(centred, self._forth).reshape(-1, *self._shape)
+        mean, forth = beside(images, self.mean, self._forth)
+        centred = np.subtract(images, mean, dtype=np.float32).reshape(len(images), -1)
+        return backend.of(centred).linear(centred, forth).reshape(-1, *self._shape)
 
     def inverse(self, whitened: np.ndarray) -> np.ndarray:
         """Return the images (N, C, H, W) that become ``whitened``, as near as the components kept allow."""
-        rows = np.asarray(whitened, np.float32).reshape(len(whitened), -1)
-        return backend.of(rows).linear(rows, self._back).reshape(-1, *self.mean.shape) + self.mean
+        rows = backend.as_array(whitened).astype(np.float32, copy=False).reshape(len(whitened), -1)
+        mean, back = beside(rows, self.mean, self._back)
+        return backend.of(rows).linear(rows, back).reshape(-1, *self.mean.shape) + mean
 
 
 def _fit(images: Any, eps: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -12,16 +12,16 @@ from nnk.data import ArrayDataset, DataLoader
 
 
 def source(
-    name: str, data: Any, batch_size: int, shuffle: bool = False, seed: int | None = None
+    name: str, data: Any, batch_size: int, shuffle: bool = False, seed: int | None = None, device: str | None = None
 ) -> DataLoader | Iterable:
-    """Return what batches come from: a loader of data given as arrays, anything else as it is.
+    """Return what batches come from: a loader of data given as arrays, for this device, anything else as it is.
 
     Raises TypeError, naming the argument ``name``, for data of which there are no batches.
     """
     if isinstance(data, tuple) and len(data) == 2 and all(hasattr(array, "shape") for array in data):
         data = ArrayDataset(*data)
     if isinstance(data, ArrayDataset):
-        return DataLoader(data, batch_size, shuffle, seed=seed)
+        return DataLoader(data, batch_size, shuffle, seed=seed, device=device)
     if not isinstance(data, Iterable):
         raise TypeError(
             f"{name} is a {type(data).__name__}, expected a pair of arrays, an ArrayDataset, a DataLoader or "

@@ -194,11 +194,12 @@ class Trainer:
         epochs = integer(epochs, "epochs", least=1)
         tree = self._open(resume)
         seed = tree["facts"].get("seed") if tree is not None and self.seed is None else self.seed
-        train = source("train", train, self.batch_size, shuffle=True, seed=seed)
-        val = None if val is None else source("val", val, self.batch_size)
+        device = device_of(self.model)
+        train = source("train", train, self.batch_size, shuffle=True, seed=seed, device=device)
+        val = None if val is None else source("val", val, self.batch_size, device=device)
         self.facts |= facts_of_data(train)
         if tree is not None:
-            check_same_run(tree, self.config, self.facts, self.out, device_of(self.model))
+            check_same_run(tree, self.config, self.facts, self.out, device)
             self._restore(tree)
         self.epochs = epochs if resume else self.epoch + epochs
         self.stopped = self.stopped and resume
@@ -227,8 +228,8 @@ class Trainer:
 
     def evaluate(self, data: Any) -> dict[str, float]:
         """Return the mean loss and metrics over ``data`` (anything `fit` takes), in eval mode."""
-        means = Means()
-        batches = pairs(source("data", data, self.batch_size), device=device_of(self.model))
+        means, device = Means(), device_of(self.model)
+        batches = pairs(source("data", data, self.batch_size, device=device), device=device)
         with inference(self.model, self.loss), contextlib.closing(batches):
             for x, y in batches:
                 output = self.model(x)
@@ -411,5 +412,6 @@ class Trainer:
 
     def batches_of_epoch(self, train: Any, epoch: int) -> Iterator[tuple[Any, Any]]:
         """Yield the batches of an epoch of anything that `fit` takes, as pairs of arrays."""
-        batches = source("train", train, self.batch_size, shuffle=True, seed=self.seed)
-        return pairs(batches, epoch, device=device_of(self.model))
+        device = device_of(self.model)
+        batches = source("train", train, self.batch_size, shuffle=True, seed=self.seed, device=device)
+        return pairs(batches, epoch, device=device)

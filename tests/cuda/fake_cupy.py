@@ -10,6 +10,7 @@ again, with the same arrays.
 """
 
 import contextlib
+import ctypes
 import operator
 import sys
 import types
@@ -23,7 +24,7 @@ METHODS = (
 )  # fmt: skip
 FUNCTIONS = {
     "argpartition", "concatenate", "empty_like", "expand_dims", "full_like", "mean", "moveaxis", "ones_like", "split",
-    "sum", "take", "var", "zeros_like",
+    "repeat", "sum", "take", "var", "zeros_like",
 }  # fmt: skip
 SCALARS = {"lr", "grad_scale", "step", "call"}  # arguments of kernels that may be 0-d arrays
 
@@ -86,6 +87,17 @@ def waits(value):
     return value
 
 
+class Memory:
+    def __init__(self, host):
+        self.host, self.ptr = host, host.ctypes.data
+
+    def copy_from_host_async(self, source, size, stream):
+        State.log.append(f"copy on {stream.name}")
+        assert size == self.host.nbytes
+        assert self.host.flags.c_contiguous
+        ctypes.memmove(self.ptr, source, size)
+
+
 class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     __hash__ = object.__hash__
 
@@ -98,7 +110,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         for name in ("shape", "dtype", "ndim", "size", "strides", "itemsize", "nbytes", "flags")
     )
     T = property(lambda self: self.transpose())
-    data = property(lambda self: types.SimpleNamespace(ptr=self.host.ctypes.data))
+    data = property(lambda self: Memory(self.host))
 
     def __array__(self, *args, **kwargs):
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
@@ -131,10 +143,6 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     def get(self):
         return waits(self.host.copy())
 
-    def set(self, values):
-        State.log.append("copy")
-        self.host[...] = values
-
     def __float__(self):
         return waits(float(self.host))
 
@@ -164,6 +172,7 @@ def asarray(x, dtype=None):
 
 
 def empty(shape, dtype=np.float32):
+    State.log.append("empty")
     return ones(shape, dtype)
 
 
@@ -246,6 +255,11 @@ class MemoryPool:
         State.log.append("free")
 
 
+class Device(contextlib.nullcontext):
+    def synchronize(self):
+        State.log.append("synchronize")
+
+
 _pool = MemoryPool()
 
 
@@ -262,7 +276,7 @@ cuda = types.SimpleNamespace(
     current=Stream.null,
     get_current_stream=lambda: cuda.current,
     using_allocator=lambda malloc: contextlib.nullcontext(),
-    Device=lambda: types.SimpleNamespace(synchronize=lambda: State.log.append("synchronize")),
+    Device=lambda: Device(),
     runtime=types.SimpleNamespace(getDeviceCount=lambda: 1, memGetInfo=lambda: (2**30, 2**31)),
 )
 
@@ -298,6 +312,7 @@ def install(monkeypatch):
 
     this = sys.modules[__name__]
     monkeypatch.setitem(sys.modules, "cupy", this)
+    monkeypatch.setitem(sys.modules, "cupyx", types.SimpleNamespace(empty_pinned=np.empty))
     monkeypatch.setattr(backend, "cuda_problem", lambda: None)
     monkeypatch.setitem(backend._loaded, "cuda", Kernels(backend.kernels("cpu")))
     monkeypatch.setitem(backend._loaded, "cuda._layout", Kernels(backend.kernels("cpu._layout")))
