@@ -8,7 +8,7 @@ import numpy as np
 
 from ._suite import Case, Cost, Suite, Terms, normal, rms
 
-SHAPES = ((1,), (3,), (17,), (1000,), (5, 3, 3, 3), (), (0, 3))
+SHAPES = ((1,), (3,), (17,), (500,), (5, 3, 3, 3), (), (0, 3))
 STEPS = 4
 SHARED = {  # options that every optimiser takes, by the case that tries them
     "weight_decay": {"weight_decay": 0.1},

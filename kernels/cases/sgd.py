@@ -46,6 +46,7 @@ sgd = Suite(
     cases=(
         _case("plain"),
         _case("one", ((1,),)),
+        _case("long", ((2500,), (3,)), 1),
         _case("momentum", momentum=0.9),
         _case("dampening", momentum=0.9, dampening=0.3),
         _case("nesterov", momentum=0.9, nesterov=True),

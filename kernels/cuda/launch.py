@@ -6,8 +6,9 @@
     _leaky_relu(grid, x, y, x.size, 0.01)          # grid: blocks, an int or up to three
 
 A kernel's arguments are pointers and scalars, declared by kind. `STORAGE` pointers are to float32, float16 or bfloat16,
-one dtype for all of a call: the kernel is compiled once for each. Other pointers have a dtype of their own. Arrays must
-be dense, None is a null pointer. Work is queued on CuPy's current stream of the current device.
+one dtype for all of a call: the kernel is compiled once for each. A `TABLE` (`_tensors.py`) holds such pointers,
+`table[i]` is one. Other pointers have a dtype of their own. Arrays must be dense, None is a null pointer. Work is
+queued on CuPy's current stream of the current device.
 
 Machine code is compiled at the first call for a dtype and an architecture, and kept on disk. Numba's own dispatcher,
 which this replaces, needs 13 to 110 µs a launch.
@@ -35,8 +36,8 @@ from ..codestore import CodeStore
 from ._link import arch, binding, link, made_by, too_new
 from ._numba import SIMULATED, cuda, types
 
-STORAGE, F32, F64, I32, I64, U8, U32, U64, FLOAT, INT, UINT, LONG = (
-    "storage", "f32", "f64", "i32", "i64", "u8", "u32", "u64", "FLOAT", "INT", "UINT", "LONG",
+STORAGE, TABLE, F32, F64, I32, I64, U8, U32, U64, FLOAT, INT, UINT, LONG = (
+    "storage", "table", "f32", "f64", "i32", "i64", "u8", "u32", "u64", "FLOAT", "INT", "UINT", "LONG",
 )  # fmt: skip
 _POINTERS = {F32: types.float32, F64: types.float64, I32: types.int32, I64: types.int64, U8: types.uint8,
              U32: types.uint32, U64: types.uint64}
@@ -84,8 +85,8 @@ class Kernel:
         self.entry = f"{self.file}_{self.name}"  # never the name of an instruction
         self.__doc__ = function.__doc__
         self._kinds = tuple(fields.values())
-        self._storage = self._kinds.index(STORAGE) if STORAGE in self._kinds else None
-        self.dtypes = dtypes if STORAGE in self._kinds else ("float32",)
+        self._storage = next((i for i, kind in enumerate(self._kinds) if kind in (STORAGE, TABLE)), None)
+        self.dtypes = ("float32",) if self._storage is None else dtypes
         self._texts: dict[str, str] = {}
         self._loaded: dict[tuple, _Loaded] = {}
         self._simulated = cuda.jit(function) if SIMULATED else None
@@ -128,23 +129,26 @@ class Kernel:
                 value = float(value) if kind == FLOAT else operator.index(value)
                 seen.append(np.dtype(str(_SCALARS[kind][0])).type(value))
                 continue
-            array = np.empty(0, np.float32) if value is None else value
-            if value is not None:
-                known = (str(_POINTERS[kind]),) if kind != STORAGE else (stored,) if stored else self.dtypes
+            arrays = value.arrays if kind == TABLE else [value]
+            for array in arrays:
+                if array is None:
+                    continue
+                stores = kind in (STORAGE, TABLE)
+                known = (str(_POINTERS[kind]),) if not stores else (stored,) if stored else self.dtypes
                 if array.dtype.name not in known:
                     raise TypeError(f"{self}: {name} points to {array.dtype}, expected {' or '.join(known)}")
-                stored = array.dtype.name if kind == STORAGE else stored
-            seen.append(Pointer(array))
+                stored = array.dtype.name if stores else stored
+            pointers = [Pointer(np.empty(0, np.float32) if array is None else array) for array in arrays]
+            seen.append(pointers if kind == TABLE else pointers[0])
         self._simulated[grid, self.block, 0, self.shared](*seen)
 
     # ------------------------------------------------------------ the machine
     def signature(self, dtype: str) -> tuple:
         """The types of the arguments for a storage dtype."""
         stored = types.CPointer(_STORED[dtype])
-        return tuple(
-            _SCALARS[kind][0] if kind in _SCALARS else stored if kind == STORAGE else types.CPointer(_POINTERS[kind])
-            for kind in self._kinds
-        )
+        pointers = {STORAGE: stored, TABLE: types.CPointer(stored)}
+        pointers |= {kind: types.CPointer(to) for kind, to in _POINTERS.items()}
+        return tuple(_SCALARS[kind][0] if kind in _SCALARS else pointers[kind] for kind in self._kinds)
 
     def ptx(self, dtype: str, capability: tuple) -> str:
         """The PTX for a compute capability such as (9, 0) or (9, 0, "a"), with `self.entry`; needs no driver.

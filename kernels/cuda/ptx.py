@@ -25,6 +25,10 @@ if SIMULATED:
         """Elements in 16 bytes: 4 of float32, 8 of the 16-bit types."""
         return 16 // p.memory.itemsize
 
+    def given(p: Pointer) -> bool:
+        """Whether an optional pointer is one: not None."""
+        return p.memory.size > 0
+
     def load(p: Pointer, i: int) -> np.float32:
         """p[i] as float32."""
         return np.float32(p[i])
@@ -72,6 +76,10 @@ if SIMULATED:
     def reciprocal(x: float) -> np.float32:
         """1 / x to the last place or one beside it; 0 where the result would be subnormal."""
         return np.float32(1) / np.float32(x)
+
+    def root(x: float) -> np.float32:
+        """√x to the last place or one beside it, without the detour of a correctly rounded one."""
+        return np.sqrt(np.float32(x))
 
     def multiply_wide(a: int, b: int) -> tuple[np.uint32, np.uint32]:
         """The upper and the lower 32 bits of the product of two unsigned 32-bit integers."""
@@ -153,6 +161,15 @@ else:
         """Elements in 16 bytes: 4 of float32, 8 of the 16-bit types."""
         count = _lanes(p)
         return signature(types.int32, p), lambda context, builder, sig, args: _I32(count)
+
+    @intrinsic
+    def given(typing, p):
+        """Whether an optional pointer is one: not None."""
+
+        def generate(context, builder, sig, args):
+            return builder.icmp_unsigned("!=", builder.ptrtoint(args[0], _I64), _I64(0))
+
+        return signature(types.boolean, p), generate
 
     @intrinsic
     def load(typing, p, i):
@@ -311,6 +328,16 @@ else:
         def generate(context, builder, sig, args):
             kind = ir.FunctionType(_FLOAT, [_FLOAT])
             return builder.call(ir.InlineAsm(kind, "rcp.approx.ftz.f32 $0, $1;", "=f,f"), [args[0]])
+
+        return signature(types.float32, types.float32), generate
+
+    @intrinsic
+    def root(typing, x):
+        """√x to the last place or one beside it, without the detour of a correctly rounded one."""
+
+        def generate(context, builder, sig, args):
+            kind = ir.FunctionType(_FLOAT, [_FLOAT])
+            return builder.call(ir.InlineAsm(kind, "sqrt.approx.f32 $0, $1;", "=f,f"), [args[0]])
 
         return signature(types.float32, types.float32), generate
 
