@@ -19,8 +19,8 @@ from ._math import ONE, ZERO, fma, larger, sqrt
 from ._memory import empty
 from ._moments import GROUPS, LANES, join_strips, joining_grid, moments
 from ._numba import cuda, device, types
-from ._rows import SUMS, THREADS, UNROLL, WALK, WIDEST, fold, load_part, per_channel, place, store_part
-from .launch import F32, FLOAT, INT, STORAGE, U8, Kernel, kernel
+from ._rows import SUMS, THREADS, UNROLL, WALK, WIDEST, Rows, fold, load_part, per_channel, place, store_part
+from .launch import F32, FLOAT, INT, LONG, STORAGE, U8, Kernel, kernel
 from .ptx import lanes, load, load_vector, reciprocal, store_vector
 
 _WEIGHT, _BIAS, _MEAN, _VAR = 1, 2, 4, 8  # the vectors that are given, as bits
@@ -51,7 +51,7 @@ def _finish_statistics(x, counts, means, squares, lots, channels, given, weight,
     mean = cuda.shared.array(THREADS, types.float32)
     square = cuda.shared.array(THREADS, types.float32)
     join_strips(count, mean, square, counts, means, squares, lots, channels, 1)
-    k, c = cuda.threadIdx.x, cuda.blockIdx.x * GROUPS + cuda.threadIdx.x
+    k, c = cuda.threadIdx.x, cuda.blockIdx.y * GROUPS + cuda.threadIdx.x
     if k < GROUPS and c < channels:
         origin = load(x, c) if lots > 0 else ZERO
         centre, n = origin + mean[k], larger(count[k], ONE)
@@ -138,14 +138,14 @@ def _add_products(s, t, dy, x, centre, n):
         t[lane] = fma(dy[lane], x[lane] - centre[lane], t[lane])
 
 
-def _summing(masked: int, scaled: int) -> Kernel:
-    """The kernel that leaves Σ dy and Σ dy (x - mean) of each strip and channel.
+def _summing(centred: int, masked: int, scaled: int) -> Kernel:
+    """The kernel that leaves two sums of each strip and channel: Σ dy and Σ dy (x - mean) invstd, or Σ dy x.
 
-    `masked`: of the dy that the mask lets pass. `scaled`: on the way it writes dx = scale dy. There is a mean for each
-    sample and group of `each` channels, a scale for each sample and channel.
+    There are a mean and an invstd for each sample and group of `each` channels. `masked`: of the dy that the mask lets
+    pass. `scaled`: on the way it writes dx = scale dy, with a scale for each sample and channel.
     """
 
-    def _sum_gradient(dy, x, mask, mean, scale, dx, sums, plane, each, held,
+    def _sum_gradient(dy, x, mask, mean, invstd, scale, dx, sums, plane, each, held,
                       size, width, columns, height, channels, aligned):
         level = cuda.shared.array(_ROOM, types.float32)
         product = cuda.shared.array(_ROOM, types.float32)
@@ -156,13 +156,14 @@ def _summing(masked: int, scaled: int) -> Kernel:
         s = cuda.local.array(WIDEST, types.float32)
         t = cuda.local.array(WIDEST, types.float32)
         n = lanes(x)
-        start, step, whole, end, column = place(0, n, size, width, columns, height, aligned)
+        sample, start, step, whole, end, column = place(0, n, size, width, columns, height, aligned)
         groups = np.int64(np.uint32(channels) // np.uint32(each))
-        per_channel(centre, mean, cuda.blockIdx.x * groups, column, channels, each, n)
-        if scaled:
-            per_channel(factor, scale, np.int64(cuda.blockIdx.x) * channels, column, channels, 1, n)
         for lane in range(n):
-            s[lane] = t[lane] = ZERO
+            s[lane] = t[lane] = centre[lane] = ZERO
+        if centred:
+            per_channel(centre, mean, sample * groups, column, channels, each, n)
+        if scaled:
+            per_channel(factor, scale, sample * channels, column, channels, 1, n)
         i = start
         while i + (PAIR - 1) * step + n <= whole:
             for u in range(PAIR):
@@ -193,22 +194,43 @@ def _summing(masked: int, scaled: int) -> Kernel:
                 level[cuda.threadIdx.x * n + lane], product[cuda.threadIdx.x * n + lane] = s[lane], t[lane]
         cuda.syncthreads()
         kept = channels if cuda.gridDim.y == 1 else span
-        fold_sums(level, product, np.int32(np.uint32(lines * span) // np.uint32(kept)), kept)
-        strip = (np.int64(cuda.blockIdx.x) * cuda.gridDim.z + cuda.blockIdx.z) * held
+        _fold_sums(level, product, np.int32(np.uint32(lines * span) // np.uint32(kept)), kept)
+        strip = (sample * cuda.gridDim.z + cuda.blockIdx.z) * held
         for k in range(cuda.threadIdx.x, kept, THREADS):
-            if cuda.blockIdx.y * kept + k < held:
-                at = strip + cuda.blockIdx.y * kept + k
-                sums[at], sums[plane + at] = level[k], product[k]
+            place_in_row = cuda.blockIdx.y * kept + k
+            if place_in_row < held:
+                group = np.uint32(place_in_row) % np.uint32(channels) // np.uint32(each)
+                sums[strip + place_in_row] = level[k]
+                spread = invstd[sample * groups + np.int64(group)] if centred else ONE
+                sums[plane + strip + place_in_row] = product[k] * spread
 
-    return kernel(block=THREADS, dy=STORAGE, x=STORAGE, mask=U8, mean=F32, scale=F32, dx=STORAGE, sums=F32, plane=INT,
-                  each=INT, held=INT, **WALK)(_sum_gradient)
+    return kernel(block=THREADS, dy=STORAGE, x=STORAGE, mask=U8, mean=F32, invstd=F32, scale=F32, dx=STORAGE, sums=F32,
+                  plane=LONG, each=INT, held=INT, **WALK)(_sum_gradient)
 
 
-_sum, _sum_passed, _sum_and_scale = _summing(0, 0), _summing(1, 0), _summing(0, 1)
+_sum, _sum_passed, _sum_and_scale = _summing(1, 0, 0), _summing(1, 1, 0), _summing(1, 0, 1)
+_sum_and_scale_about_0 = _summing(0, 0, 1)
+
+
+def sum_strips(
+    dy: Array, x: Array, mean: Array | None, invstd: Array | None, *, mask: Array | None = None,
+    scale: Array | None = None, dx: Array | None = None, each: int = 1, samples: int = 1,
+) -> tuple[Rows, Array]:  # fmt: skip
+    """The sums of dy and dy x̂ that strips leave, for `add_strips`; of the dy that a mask lets pass.
+
+    With `scale` dx = scale dy is written on the way; without `mean` the products are dy x. One pass over dy and x.
+    """
+    rows = fold(x, SUMS, samples)
+    sums = empty(2 * rows.sums)
+    body = _sum if mask is None else _sum_passed
+    if scale is not None:
+        body = _sum_and_scale_about_0 if mean is None else _sum_and_scale
+    body(rows.grid, dy, x, mask, mean, invstd, scale, dx, sums, rows.sums, each, rows.held, *rows.walk)
+    return rows, sums
 
 
 @device
-def fold_sums(level, product, lots, width):
+def _fold_sums(level, product, lots, width):
     """Add `lots` times `width` pairs in shared memory to the first `width`."""
     while lots > 1:
         half = (lots + 1) >> 1
@@ -219,47 +241,77 @@ def fold_sums(level, product, lots, width):
         lots = half
 
 
-@kernel(block=THREADS, sums=F32, plane=INT, lots=INT, channels=INT, given=INT, weight=F32, mean=F32, invstd=F32,
+@device
+def add_strips(level, product, sums, plane, lots, channels, each, weighted, weight):
+    """Add up what the strips left of a block's groups, channels times their weights: to GROUPS places of shared memory.
+
+    The block's x is the sample, its y says which groups these are.
+    """
+    group, entry = cuda.blockIdx.y * GROUPS + cuda.threadIdx.x % GROUPS, cuda.threadIdx.x // GROUPS
+    entries = lots * each if group * each < channels else 0
+    first = np.int64(cuda.blockIdx.x) * lots * channels + group * each
+    a = cuda.local.array((UNROLL, 2), types.float32)
+    s, t = ZERO, ZERO
+    for e in range(entry, entries, UNROLL * LANES):
+        for u in range(UNROLL):
+            k = np.uint32(e + u * LANES)
+            a[u, 0] = a[u, 1] = ZERO
+            if k < np.uint32(entries):
+                lot = np.int64(k // np.uint32(each))
+                c = np.int64(k) - lot * each
+                factor = weight[group * each + c] if weighted else ONE
+                at = first + lot * channels + c
+                a[u, 0], a[u, 1] = factor * sums[at], factor * sums[plane + at]
+        for u in range(UNROLL):
+            s, t = s + a[u, 0], t + a[u, 1]
+    level[cuda.threadIdx.x], product[cuda.threadIdx.x] = s, t
+    cuda.syncthreads()
+    _fold_sums(level, product, LANES, GROUPS)
+
+
+@kernel(block=THREADS, sums=F32, plane=LONG, lots=INT, channels=INT, levels=F32, products=F32)
+def _totals(sums, plane, lots, channels, levels, products):
+    level = cuda.shared.array(THREADS, types.float32)
+    product = cuda.shared.array(THREADS, types.float32)
+    add_strips(level, product, sums, plane, lots, channels, 1, 0, sums)
+    k, c = cuda.threadIdx.x, cuda.blockIdx.y * GROUPS + cuda.threadIdx.x
+    if k < GROUPS and c < channels:
+        at = np.int64(cuda.blockIdx.x) * channels + c
+        levels[at], products[at] = level[k], product[k]
+
+
+def totals(rows: Rows, sums: Array, samples: int = 1) -> tuple[Array, Array]:
+    """What strips left, added up for each channel, of each sample or of all together: two arrays (samples, C)."""
+    lots = rows.lots if samples == rows.samples else rows.lots * rows.samples
+    levels, products = empty((samples, rows.channels)), empty((samples, rows.channels))
+    _totals(joining_grid(rows.channels, samples), sums, rows.sums, lots, rows.channels, levels, products)
+    return levels, products
+
+
+@kernel(block=THREADS, sums=F32, plane=LONG, lots=INT, channels=INT, given=INT, weight=F32, mean=F32, invstd=F32,
         share=FLOAT, dweight=F32, dbias=F32, coefficients=F32)
 def _finish_gradients(sums, plane, lots, channels, given, weight, mean, invstd, share, dweight, dbias, coefficients):
     level = cuda.shared.array(THREADS, types.float32)
     product = cuda.shared.array(THREADS, types.float32)
-    a = cuda.local.array((UNROLL, 2), types.float32)
-    k, c = cuda.threadIdx.x, cuda.blockIdx.x * GROUPS + cuda.threadIdx.x % GROUPS
-    s, t = ZERO, ZERO
-    for lot in range(k // GROUPS, lots if c < channels else 0, UNROLL * LANES):
-        for u in range(UNROLL):
-            a[u, 0] = a[u, 1] = ZERO
-            if lot + u * LANES < lots:
-                at = np.int64(lot + u * LANES) * channels + c
-                a[u, 0], a[u, 1] = sums[at], sums[plane + at]
-        for u in range(UNROLL):
-            s, t = s + a[u, 0], t + a[u, 1]
-    level[k], product[k] = s, t
-    cuda.syncthreads()
-    fold_sums(level, product, LANES, GROUPS)
+    add_strips(level, product, sums, plane, lots, channels, 1, 0, weight)
+    k, c = cuda.threadIdx.x, cuda.blockIdx.y * GROUPS + cuda.threadIdx.x
     if k < GROUPS and c < channels:
         scale = weight[c] * invstd[c] if given & _WEIGHT else invstd[c]
-        dbias[c], dweight[c] = level[k], invstd[c] * product[k]
+        dbias[c], dweight[c] = level[k], product[k]
         coefficients[c] = mean[c]
         coefficients[channels + c] = scale
         coefficients[2 * channels + c] = -scale * level[k] * share
-        coefficients[3 * channels + c] = -scale * invstd[c] * invstd[c] * product[k] * share
+        coefficients[3 * channels + c] = -scale * invstd[c] * product[k] * share
 
 
 def gradients(
-    dy: Array, x: Array, weight: Array | None, mean: Array, invstd: Array, *, mask: Array | None = None,
-    scale: Array | None = None, dx: Array | None = None,
-) -> tuple[Array, Array, Array]:  # fmt: skip
-    """(dγ, dβ, coefficients (4, C) for dx), of the dy that a mask lets pass; with `scale` dx is written on the way.
-
-    One pass over dy and x.
-    """
-    rows, channels = fold(x, SUMS), x.shape[1]
-    sums, dweight, dbias, coefficients = empty(2 * rows.sums), empty(channels), empty(channels), empty((4, channels))
-    body = _sum_and_scale if scale is not None else _sum if mask is None else _sum_passed
-    body(rows.grid, dy, x, mask, mean, scale, dx, sums, rows.sums, 1, rows.held, *rows.walk)
-    _finish_gradients(blocks(channels, GROUPS), sums, rows.sums, rows.lots, channels, _given(weight), vector(weight),
+    dy: Array, x: Array, weight: Array | None, mean: Array, invstd: Array, mask: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """(dγ, dβ, coefficients (4, C) for dx), of the dy that a mask lets pass. One pass over dy and x."""
+    rows, sums = sum_strips(dy, x, mean, invstd, mask=mask)
+    channels = rows.channels
+    dweight, dbias, coefficients = empty(channels), empty(channels), empty((4, channels))
+    _finish_gradients(joining_grid(channels), sums, rows.sums, rows.lots, channels, _given(weight), vector(weight),
                       mean, invstd, 1 / max(rows.pixels, 1), dweight, dbias, coefficients)
     return dweight, dbias, coefficients
 

@@ -66,7 +66,7 @@ def _moments(x, counts, means, squares, each, held, size, width, columns, height
     s = cuda.local.array(WIDEST, types.float32)
     t = cuda.local.array(WIDEST, types.float32)
     n_lanes = lanes(x)
-    start, step, whole, end, column = place(0, n_lanes, size, width, columns, height, aligned)
+    sample, start, step, whole, end, column = place(0, n_lanes, size, width, columns, height, aligned)
     for lane in range(n_lanes):
         s[lane] = t[lane] = ZERO
     load_or(first, x, start, whole, end, s, n_lanes)
@@ -91,7 +91,7 @@ def _moments(x, counts, means, squares, each, held, size, width, columns, height
             k = cuda.threadIdx.x * n_lanes + lane
             n = np.float32(full + (start + full * step + lane < end))
             m = s[lane] * reciprocal(larger(n, ONE))
-            origin = load(x, cuda.blockIdx.x * size + c - np.int64(np.uint32(c) % np.uint32(each)))
+            origin = load(x, sample * size + c - np.int64(np.uint32(c) % np.uint32(each)))
             count[k] = n
             mean[k] = first[lane] - origin + m if n > ZERO else ZERO
             square[k] = fma(-s[lane], m, t[lane])
@@ -99,7 +99,7 @@ def _moments(x, counts, means, squares, each, held, size, width, columns, height
     cuda.syncthreads()
     kept = channels if cuda.gridDim.y == 1 else span
     _fold_sets(count, mean, square, np.int32(np.uint32(lines * span) // np.uint32(kept)), kept)
-    strip = (np.int64(cuda.blockIdx.x) * cuda.gridDim.z + cuda.blockIdx.z) * held
+    strip = (sample * cuda.gridDim.z + cuda.blockIdx.z) * held
     for k in range(cuda.threadIdx.x, kept, THREADS):
         if cuda.blockIdx.y * kept + k < held:
             at = strip + cuda.blockIdx.y * kept + k
@@ -110,11 +110,11 @@ def _moments(x, counts, means, squares, each, held, size, width, columns, height
 def join_strips(count, mean, square, counts, means, squares, lots, channels, each):
     """Join what the strips left of a block's groups: to the first GROUPS places of shared memory.
 
-    The block's x says which groups these are, its y which sample.
+    The block's x is the sample, its y says which groups these are.
     """
-    group, entry = cuda.blockIdx.x * GROUPS + cuda.threadIdx.x % GROUPS, cuda.threadIdx.x // GROUPS
+    group, entry = cuda.blockIdx.y * GROUPS + cuda.threadIdx.x % GROUPS, cuda.threadIdx.x // GROUPS
     entries = lots * each if group * each < channels else 0
-    first = np.int64(cuda.blockIdx.y) * lots * channels + group * each
+    first = np.int64(cuda.blockIdx.x) * lots * channels + group * each
     a = cuda.local.array((UNROLL, 3), types.float32)
     n, m, q = ZERO, ZERO, ZERO
     for e in range(entry, entries, UNROLL * LANES):
@@ -141,5 +141,5 @@ def moments(x: Array, each: int = 1, samples: int = 1) -> tuple[Rows, tuple[Arra
 
 
 def joining_grid(groups: int, samples: int = 1) -> tuple[int, int]:
-    """The grid of a kernel that calls `join_strips`."""
-    return blocks(groups, GROUPS), samples
+    """The grid of a kernel that joins what strips left."""
+    return samples, blocks(groups, GROUPS)

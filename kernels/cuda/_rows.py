@@ -89,7 +89,8 @@ def _fold(size: int, channels: int, samples: int, lanes: int, blocks: int) -> Ro
 
 @device
 def place(backwards, lanes, size, width, columns, height, aligned):
-    """A thread's (offset of its first vector, step to the next, end of whole vectors, end, column), in elements.
+    """A thread's sample, and in elements the offset of its first vector, the step to the next one, the end of whole
+    vectors, the end, the column.
 
     Walked backwards, the grid begins where another kernel has just ended: what that read last is in the cache still.
     """
@@ -104,7 +105,7 @@ def place(backwards, lanes, size, width, columns, height, aligned):
     end = sample * size + (behind if behind < size else size)
     if line >= lines or column >= width:
         end = np.int64(0)
-    return start, lines * width, end if aligned else np.int64(0), end, column
+    return sample, start, lines * width, end if aligned else np.int64(0), end, column
 
 
 @device

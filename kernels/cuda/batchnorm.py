@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._batchnorm import PAIR, batch_statistics, gradient, gradients, normalise, running_statistics
+from ._batchnorm import PAIR, batch_statistics, gradient, gradients, normalise, running_statistics, sum_strips, totals
 from ._layout import Array, channels_last, deliver, empty_like_image, vector
 from ._numba import cuda, types
 from ._rows import (
@@ -44,9 +44,9 @@ def _normalise(x, y, coefficients, size, width, columns, height, channels, align
     values = cuda.local.array((UNROLL, WIDEST), types.float32)
     table = cuda.local.array((3, WIDEST), types.float32)
     n = lanes(x)
-    i, step, whole, end, column = place(1, n, size, width, columns, height, aligned)
+    sample, i, step, whole, end, column = place(1, n, size, width, columns, height, aligned)
     for k in range(3):
-        per_channel(table[k], coefficients, k * channels, column, channels, 1, n)
+        per_channel(table[k], coefficients, (k * cuda.gridDim.x + sample) * channels, column, channels, 1, n)
     while i + (UNROLL - 1) * step + n <= whole:
         for u in range(UNROLL):
             load_vector(values[u], x, i + u * step)
@@ -67,9 +67,9 @@ def _gradient(dy, x, dx, coefficients, size, width, columns, height, channels, a
     values = cuda.local.array((PAIR, WIDEST), types.float32)
     table = cuda.local.array((4, WIDEST), types.float32)
     n = lanes(x)
-    i, step, whole, end, column = place(1, n, size, width, columns, height, aligned)
+    sample, i, step, whole, end, column = place(1, n, size, width, columns, height, aligned)
     for k in range(4):
-        per_channel(table[k], coefficients, k * channels, column, channels, 1, n)
+        per_channel(table[k], coefficients, (k * cuda.gridDim.x + sample) * channels, column, channels, 1, n)
     while i + (PAIR - 1) * step + n <= whole:
         for u in range(PAIR):
             load_vector(slopes[u], dy, i + u * step)
@@ -86,10 +86,18 @@ def _gradient(dy, x, dx, coefficients, size, width, columns, height, channels, a
         i += step
 
 
-def _apply(x: Array, coefficients: Array) -> Array:
-    rows, y = fold(x, APPLY), empty_like_image(x)
+def apply(x: Array, coefficients: Array, samples: int = 1) -> Array:
+    """y from channels-last x and coefficients (3 or more, samples, C)."""
+    rows, y = fold(x, APPLY, samples), empty_like_image(x)
     _normalise(rows.grid, x, y, coefficients, *rows.walk)
     return y
+
+
+def apply_gradient(dy: Array, x: Array, coefficients: Array, samples: int = 1) -> Array:
+    """dx from channels-last dy and x and coefficients (4, samples, C)."""
+    rows, dx = fold(x, APPLY, samples), empty_like_image(x)
+    _gradient(rows.grid, dy, x, dx, coefficients, *rows.walk)
+    return dx
 
 
 def batch_norm_train(
@@ -112,7 +120,7 @@ def batch_norm_train(
     x, dtype = channels_last(x), statistics_dtype(x, weight, bias, running_mean, running_var)
     coefficients = batch_statistics(x, weight, bias, running_mean, running_var, momentum=momentum, eps=eps)
     mean, invstd = (coefficients[k].astype(dtype, copy=False) for k in (0, 3))
-    return deliver(_apply(x, coefficients), y_out), deliver(mean, mean_out), deliver(invstd, invstd_out)
+    return deliver(apply(x, coefficients), y_out), deliver(mean, mean_out), deliver(invstd, invstd_out)
 
 
 def batch_norm_eval(
@@ -127,7 +135,7 @@ def batch_norm_eval(
 ) -> Array:
     """Normalise with the running statistics: (x - running_mean) γ / √(running_var + ε) + β. 8 bytes an element."""
     coefficients = running_statistics(weight, bias, running_mean, running_var, eps=eps)
-    return deliver(_apply(channels_last(x), coefficients), out)
+    return deliver(apply(channels_last(x), coefficients), out)
 
 
 def batch_norm_train_backward(
@@ -136,8 +144,7 @@ def batch_norm_train_backward(
     """Gradients (dx, dγ, dβ) with `mean` and `invstd` from `batch_norm_train`. 20 bytes an element."""
     dy, x, dtype = channels_last(dy), channels_last(x), statistics_dtype(x, weight, mean)
     dweight, dbias, coefficients = gradients(dy, x, weight, vector(mean), vector(invstd))
-    rows, dx = fold(x, APPLY), empty_like_image(x)
-    _gradient(rows.grid, dy, x, dx, coefficients, *rows.walk)
+    dx = apply_gradient(dy, x, coefficients)
     return _deliver(dx, dweight, dbias, dtype, out)
 
 
@@ -155,7 +162,7 @@ def batch_norm_eval_backward(
     dy, x = channels_last(dy), channels_last(x)
     centre, scale, _, invstd = running_statistics(weight, None, running_mean, running_var, eps=eps)
     dx = empty_like_image(x)
-    dweight, dbias, _ = gradients(dy, x, weight, centre, invstd, scale=scale, dx=dx)
+    (dbias,), (dweight,) = totals(*sum_strips(dy, x, centre, invstd, scale=scale, dx=dx))
     return _deliver(dx, dweight, dbias, statistics_dtype(x, weight, running_mean), out)
 
 

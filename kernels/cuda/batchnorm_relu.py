@@ -56,7 +56,7 @@ def _normalise_and_rectify(x, residual, added, y, mask, kept, coefficients,
     more = cuda.local.array((PAIR, WIDEST), types.float32)
     table = cuda.local.array((3, WIDEST), types.float32)
     n = lanes(x)
-    i, step, whole, end, column = place(1, n, size, width, columns, height, aligned)
+    _, i, step, whole, end, column = place(1, n, size, width, columns, height, aligned)
     for k in range(3):
         per_channel(table[k], coefficients, k * channels, column, channels, 1, n)
     for u in range(PAIR):
@@ -94,7 +94,7 @@ def _gradient_of_passed(dy, mask, x, dx, dresidual, added, coefficients,
     values = cuda.local.array((PAIR, WIDEST), types.float32)
     table = cuda.local.array((4, WIDEST), types.float32)
     n = lanes(x)
-    i, step, whole, end, column = place(1, n, size, width, columns, height, aligned)
+    _, i, step, whole, end, column = place(1, n, size, width, columns, height, aligned)
     for k in range(4):
         per_channel(table[k], coefficients, k * channels, column, channels, 1, n)
     while i + (PAIR - 1) * step + n <= whole:
