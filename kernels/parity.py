@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -23,9 +24,28 @@ def tolerance(want: np.ndarray, terms: Terms, dtype: DTypeLike) -> np.ndarray:
     cancellation: a sum of n terms of random signs and size s is about √n s, but its partial sums reach that
     size too and each is rounded, which leaves an error of about ε n s / 2 after n additions in a row. Numbers
     below the smallest normal one may be flushed to zero.
+
+    In 16 bits arithmetic is that of float32, and what is stored is rounded: the result itself, and results of the
+    forward function from which a gradient is made. To the above, with float32's ε, comes
+
+        δ (|want| + size)
+
+    with δ the spacing of the stored type beside 1.
     """
-    info = np.finfo(dtype)
-    return 64 * info.eps * np.abs(want) + 2 * info.eps * terms.count * terms.size + info.tiny
+    stored, info = _finfo(dtype), _finfo(max(np.dtype(dtype), np.dtype(np.float32), key=lambda d: d.itemsize))
+    allowed = 64 * info.eps * np.abs(want) + 2 * info.eps * terms.count * terms.size + info.tiny
+    if stored.bits == 16:
+        allowed += float(stored.eps) * (np.abs(want) + terms.size) + float(stored.smallest_subnormal)
+    return allowed
+
+
+def _finfo(dtype: DTypeLike) -> Any:
+    return np.finfo(dtype) if np.dtype(dtype).kind == "f" else import_module("ml_dtypes").finfo(dtype)
+
+
+def _is_float(dtype: np.dtype) -> bool:
+    """Whether a dtype is a float, bfloat16 included, which NumPy has from ml_dtypes."""
+    return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
 def make_inputs(case: Case, dtype: DTypeLike, layout: str = "native") -> Inputs:
@@ -49,9 +69,7 @@ def expected(suite: Suite, case: Case, dtype: DTypeLike) -> tuple[Results, dict[
     def widen(value: Any) -> Any:
         if isinstance(value, list):
             return [widen(item) for item in value]
-        return (
-            value.astype(np.float64) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else value
-        )
+        return value.astype(np.float64) if isinstance(value, np.ndarray) and _is_float(value.dtype) else value
 
     inputs = {name: widen(value) for name, value in make_inputs(case, dtype, "contiguous").items()}
     terms = suite.terms(**inputs)
