@@ -74,8 +74,11 @@ if SIMULATED:
         return np.uint32(word).view(np.float32)
 
     def reciprocal(x: float) -> np.float32:
-        """1 / x to the last place or one beside it; 0 where the result would be subnormal."""
-        return np.float32(1) / np.float32(x)
+        """1 / x to the last place or one beside it; subnormal numbers, given or to be returned, count as 0."""
+        return _flushed(np.float32(1) / _flushed(np.float32(x)))
+
+    def _flushed(x: np.float32) -> np.float32:
+        return x * 0 if abs(x) < np.finfo(np.float32).tiny else x
 
     def root(x: float) -> np.float32:
         """√x to the last place or one beside it, without the detour of a correctly rounded one."""
@@ -88,7 +91,7 @@ if SIMULATED:
 
     def shuffle_xor(value: float, mask: int) -> float:
         """The value of the lane whose number differs from this one's in the bits of `mask`."""
-        return collective(value, lambda values: [values[lane ^ mask] for lane in range(len(values))])
+        return collective((value, mask), lambda pairs: [pairs[lane ^ pair[1]][0] for lane, pair in enumerate(pairs)])
 
     def shuffle(value: float, source: int) -> float:
         """The value of the lane `source`."""
@@ -323,7 +326,7 @@ else:
 
     @intrinsic
     def reciprocal(typing, x):
-        """1 / x to the last place or one beside it; 0 where the result would be subnormal."""
+        """1 / x to the last place or one beside it; subnormal numbers, given or to be returned, count as 0."""
 
         def generate(context, builder, sig, args):
             kind = ir.FunctionType(_FLOAT, [_FLOAT])

@@ -5,6 +5,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 try:
@@ -25,17 +26,55 @@ if SIMULATED:
     beside("simulator").install()
 
 
+def need_device():
+    """Skip where there is neither the simulator nor a GPU."""
+    from nnk import backend
+
+    if not SIMULATED and (problem := backend.cuda_problem()):
+        pytest.skip(f"NUMBA_ENABLE_CUDASIM=1 is not set, and there is no GPU: {problem}")
+
+
 @pytest.fixture(scope="session")
 def cuda_kernels():
     """The backend, for NumPy arrays: simulated, or on the GPU behind transfers of whole memory blocks."""
-    if SIMULATED:
-        return import_module("nnk.kernels.cuda")
-    from nnk import backend
+    need_device()
+    kernels = import_module("nnk.kernels.cuda")
+    return kernels if SIMULATED else beside("transfers").Transferring(kernels)
 
-    problem = backend.cuda_problem()
-    if problem:
-        pytest.skip(f"NUMBA_ENABLE_CUDASIM=1 is not set, and there is no GPU: {problem}")
-    return beside("transfers").Transferring(import_module("nnk.kernels.cuda"))
+
+class Device:
+    """Where arrays lie that kernels take: put(array) copies there, get(array) back."""
+
+    def put(self, values, dtype=None):
+        memory = import_module("nnk.kernels.cuda._memory")
+        values = np.asarray(values, dtype)
+        array = memory.empty(values.shape, values.dtype)
+        array[...] = memory.xp().asarray(values)
+        return array
+
+    def get(self, array):
+        return array if SIMULATED else array.get()
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """For kernels that a test declares itself: they are not among those of the package, and not kept."""
+    need_device()
+    launch = import_module("nnk.kernels.cuda.launch")
+    monkeypatch.setattr(launch, "KERNELS", [])
+    monkeypatch.setattr(launch.store, "read", lambda name: None)
+    monkeypatch.setattr(launch.store, "write", lambda name, code: None)
+    return Device()
+
+
+@pytest.fixture(params=["forward", "backward"] if SIMULATED else ["device"])
+def order(request):
+    """The simulator's threads one after the other, and the last one first."""
+    if SIMULATED:
+        sys.modules["cuda_simulator"].order.backward = request.param == "backward"
+    yield request.param
+    if SIMULATED:
+        sys.modules["cuda_simulator"].order.backward = False
 
 
 @pytest.fixture

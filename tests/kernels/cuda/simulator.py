@@ -6,7 +6,7 @@ the order is forward, or backward with `order.backward`, so that what depends on
 
 - warps meet in collectives (`ptx.shuffle_xor`, …), of all 32 lanes; asynchronous copies wait with their thread;
 - shared and local memory begin as NaN (all bits set), and a thread that leaves is not waited for;
-- a barrier or collective that not everybody reaches is an error.
+- a barrier or collective that not everybody reaches is an error, and so is a warp whose lanes are in different ones.
 
 Not modelled: the order in which memory is seen by other threads between barriers, bank conflicts, speed.
 
@@ -71,6 +71,8 @@ class Meeting:
 
     def meet(self, thread: Thread, value, exchange):
         """Wait for the others; every thread gets its own item of `exchange(values)`."""
+        if self.waiting and exchange.__code__ is not self.exchange.__code__:
+            raise RuntimeError(f"{self.name}: threads meet here in different ways")
         place = thread.number - self.first
         self.values[place], self.exchange = value, exchange
         self.waiting.append(thread)
