@@ -1,7 +1,9 @@
 import os
+import re
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -44,10 +46,63 @@ def test_unknown_backend(name):
 
 
 def test_cuda_without_a_gpu():
-    if nnk.cuda.is_available():
-        pytest.skip("there is a GPU")
+    problem = backend.cuda_problem()
+    if problem is None or "NUMBA_ENABLE_CUDASIM" in problem:
+        pytest.skip("there is a GPU, or its simulator")
     with pytest.raises(RuntimeError, match="CUDA cannot be used"), nnk.use_backend("cuda"):
         pass
+
+
+INSTALL = re.escape("python -m pip install 'nnk[cuda13]' (or 'nnk[cuda12]' for a driver of CUDA 12)")
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("nnk.kernels.cuda._numba", "_numba"),
+        ("cuda.bindings.driver", f"cuda.bindings.driver cannot be imported .*: {INSTALL}"),
+        ("cuda.bindings.nvjitlink", f"cuda.bindings.nvjitlink cannot be imported .*: {INSTALL}"),
+        ("cupy", f"CuPy cannot be imported .*: {INSTALL}"),
+        ("a GPU", "CuPy finds no GPU"),
+        ("a driver", "CuPy finds no GPU .*driver version is insufficient"),
+        (None, None),
+    ],
+)
+def test_cuda_names_what_is_missing(monkeypatch, missing, message):
+    class CUDARuntimeError(RuntimeError):
+        pass
+
+    def count():
+        if missing == "a driver":
+            raise CUDARuntimeError("CUDA driver version is insufficient")
+        return int(missing != "a GPU")
+
+    runtime = SimpleNamespace(getDeviceCount=count, CUDARuntimeError=CUDARuntimeError)
+    modules = {
+        "nnk.kernels.cuda._numba": SimpleNamespace(SIMULATED=False),
+        "cuda.bindings.driver": SimpleNamespace(),
+        "cuda.bindings.nvjitlink": SimpleNamespace(),
+        "cupy": SimpleNamespace(cuda=SimpleNamespace(runtime=runtime)),
+    }
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, None if name == missing else module)
+    problem = backend.cuda_problem()
+    assert problem is None if message is None else re.search(message, problem)
+
+
+def test_cuda_in_the_simulator_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "nnk.kernels.cuda._numba", SimpleNamespace(SIMULATED=True))
+    monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", "1")
+    assert backend.cuda_problem().startswith("NUMBA_ENABLE_CUDASIM=1 is set")
+    with nnk.use_backend("cuda"), pytest.raises(TypeError, match="expected float32, float16 or bfloat16 on the 'cuda'"):
+        backend.of(FLOAT.astype(np.float64))
+
+
+def test_numpy_arrays_are_refused_where_a_gpu_is_forced(monkeypatch):
+    monkeypatch.setattr(backend, "cuda_problem", lambda: None)
+    monkeypatch.delenv("NUMBA_ENABLE_CUDASIM", raising=False)
+    with nnk.use_backend("cuda"), pytest.raises(TypeError, match="the input is on 'cpu', but use_backend"):
+        backend.of(FLOAT)
 
 
 def test_dtypes_of_the_cpu():

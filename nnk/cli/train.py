@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import nnk
-from nnk import data, models, optim
+from nnk import backend, data, models, optim
 from nnk.train import (
     Checkpoint,
     CheckpointError,
@@ -71,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("augment", str, "NAMES", f"augmentations, with commas between (nnk show draws them): {augmentations}")
     option("accumulate", _positive_int, "N", "batches whose mean gradient makes one update")
     option("clip-norm", _positive_float, "NORM", "norm that the gradients of an update have at most")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="where to train (default: cpu)")
     parser.add_argument("--threads", type=_positive_int, metavar="N", help="threads to use (default: all cores)")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder for the run (default: a new one, runs/<data>-<number>)"
@@ -83,30 +84,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, and print the accuracy on the test images as the last line."""
     chosen = {name: getattr(args, name) for name in DEFAULTS if getattr(args, name) is not None}
-    threads = args.threads
+    threads, device = args.threads, args.device
     if args.resume:
         saved = _saved_run(args.out)
         config = saved["config"] | chosen
         threads = threads or saved["environment"]["threads"]
+        device = device or saved["environment"].get("device")
     else:
         _require_free(args.out)
         config = DEFAULTS | chosen
         config["lr"] = config["lr"] or RATES.get(config["optimizer"])
+    problem = backend.cuda_problem() if device == "cuda" else None
+    if problem:
+        raise CommandError(f"--device cuda cannot be used: {problem}")
     if threads is not None:
         nnk.set_num_threads(threads)
     threads = num_threads()
-    train, test, steps, model, optimizer = _build(config)
+    train, test, steps, model, optimizer = _build(config, device or "cpu")
     if args.resume:
         config["data_dir"] = saved["config"]["data_dir"]  # it is the same run where the data have moved
     out = args.out or _new_run_dir(config["data"])
     print(f"data    {config['data']}: {len(train)} training and {len(test)} test images")
     print(f"model   {config['model']}: {sum(p.data.size for p in model.parameters()):,} parameters")
     done = f", {saved['epoch']} of them done" if args.resume else ""
-    print(f"run     {out}: {config['epochs']} epochs{done}; {threads} thread{'s' * (threads > 1)}", flush=True)
+    where = "on the GPU" if device == "cuda" else f"{threads} thread{'s' * (threads > 1)}"
+    print(f"run     {out}: {config['epochs']} epochs{done}; {where}", flush=True)
 
     if steps:
         train = data.ArrayDataset(*train.arrays)
-    loader = data.DataLoader(train, config["batch_size"], shuffle=True, seed=config["seed"], augment=steps)
+    order = {"shuffle": True, "seed": config["seed"]}
+    loader = data.DataLoader(train, config["batch_size"], **order, augment=steps, device=device)
     total = config["epochs"] * math.ceil(len(loader) / config["accumulate"])
     cycle = optim.lr_scheduler.OneCycleLR(
         optimizer, config["lr"], total, cycle_momentum=not {"momentum", "betas"}.isdisjoint(optimizer.defaults)
@@ -141,7 +148,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _build(
-    config: dict[str, Any],
+    config: dict[str, Any], device: str
 ) -> tuple[data.ArrayDataset, data.ArrayDataset, list[data.Step], nnk.nn.Module, optim.Optimizer]:
     if config["optimizer"] not in OPTIMIZERS:
         raise CommandError(f"unknown optimizer {config['optimizer']!r}, known are: {', '.join(OPTIMIZERS)}")
@@ -151,7 +158,7 @@ def _build(
         chosen = [name for name in config["augment"].split(",") if name]
         steps = data.augmentations(chosen, train) if chosen else []
         images, labels = train.arrays
-        model = models.create(config["model"], images.shape[1:], int(labels.max()) + 1)
+        model = models.create(config["model"], images.shape[1:], int(labels.max()) + 1).to(device)
     except (ValueError, OSError, ModuleNotFoundError, data.DataError) as error:
         raise CommandError(str(error)) from error
     return train, test, steps, model, OPTIMIZERS[config["optimizer"]](model.parameters(), lr=config["lr"])

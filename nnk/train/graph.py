@@ -9,7 +9,9 @@ holds all launches with their arguments, and starts them together:
 
 What a graph holds are addresses and numbers of the moment of capture. So its memory comes from a pool of its own, which
 lives as long as the graph; what changes in every step goes through `nnk.dials`; and whatever else is assigned, to a
-module, a parameter, an option or a state, drops all graphs (`_Held`).
+module, a parameter, an option or a state, drops all graphs (`_Held`). Where options of the optimiser are assigned again
+and again, as by a schedule of the momentum, or its update cannot be captured, graphs from then on end with the
+gradients, and the update is launched behind them: one launch for all parameters, one more for their norm.
 
 Source: CUDA C++ Programming Guide, "CUDA Graphs".
 """
@@ -33,6 +35,7 @@ WARM_UP = 2  # eager steps of a shape before its capture
 MOST_GRAPHS = 4  # shapes that are kept, each with the memory of a step
 FEW_REPLAYS = 10  # a graph that is dropped before so many was not worth its capture
 MOST_WASTED = 3  # of those, before all steps are eager
+MOST_ALTERED = 3  # changes of options, before the update is no part of graphs
 
 
 class StepGraphs:
@@ -41,8 +44,8 @@ class StepGraphs:
     Args:
         step: what is repeated.
         wanted: True captures, and raises where that cannot be; False does not; None captures models on a GPU whose
-            modules, loss and metrics are all nnk's own, and warns where that cannot be. Nobody knows what others
-            compute on the host, which a replay leaves out.
+            modules, loss, metrics and optimiser are all nnk's own, and warns where that cannot be. Nobody knows what
+            others compute on the host, which a replay leaves out.
     """
 
     def __init__(self, step: Step, wanted: bool | None = None):
@@ -50,7 +53,8 @@ class StepGraphs:
         self.graphs: OrderedDict[tuple, _Graph] = OrderedDict()
         self.seen: dict[tuple, int] = {}
         self.held: _Held | None = None
-        self.largest = self.wasted = 0
+        self.with_update = True
+        self.largest = self.wasted = self.altered = 0
 
     def repeat(self, x: Any, y: Any) -> bool:
         """Make the update from a batch by a graph; False where that is for the caller to do.
@@ -61,8 +65,12 @@ class StepGraphs:
         if self.wanted is False or not self._possible(x, y) or len(x) < self.largest:
             return False
         self.largest = len(x)
-        if self.held is not None and not self.held.same():
+        if self.held is not None and not self.held.same_modules():
             self._drop()
+        elif self.held is not None and self.with_update and not self.held.same_options():
+            self.altered += 1
+            self.with_update = self.altered < MOST_ALTERED
+            self._forget()
         shape = x.shape, x.dtype, y.shape, y.dtype
         if shape not in self.graphs:
             self.seen[shape] = self.seen.get(shape, 0) + 1
@@ -83,11 +91,15 @@ class StepGraphs:
             return False
         self.held = self.held or _Held(self.step)
         try:
-            self.graphs[shape] = _Graph(self.step, x, y)
+            self.graphs[shape] = _Graph(self.step, x, y, self.with_update)
         except Exception as error:
             for module in _modules(self.step):
                 module._pending.clear()  # a forward whose backward was not reached
             self.step.optimizer.zero_grad()
+            if self.with_update:
+                self.with_update = False
+                self._forget()
+                return self._capture(shape, x, y)
             if self.wanted:
                 raise
             self._give_up(f"{type(error).__name__}: {error}")
@@ -99,15 +111,18 @@ class StepGraphs:
     def _drop(self) -> None:
         """Forget all graphs: what they hold is no longer what a step would use."""
         self.wasted += any(graph.replays < FEW_REPLAYS for graph in self.graphs.values())
-        self.graphs.clear()
+        self._forget()
         self.seen.clear()
-        self.held = None
         if self.wasted >= MOST_WASTED and not self.wanted:
-            self._give_up("a module, a parameter or an option is assigned anew every few steps")
+            self._give_up("a parameter, or an attribute of a module, is assigned anew every few steps")
+
+    def _forget(self) -> None:
+        self.graphs.clear()
+        self.held = None
 
     def _give_up(self, why: str) -> None:
         self.wanted = False
-        self.graphs.clear()
+        self._forget()
         warnings.warn(
             f"training steps are not captured as a CUDA graph, and take longer on the host: {why}", stacklevel=5
         )
@@ -116,13 +131,19 @@ class StepGraphs:
 class _Graph:
     """One captured step, and the arrays that it reads its batch from."""
 
-    def __init__(self, step: Step, x: Any, y: Any):
-        self.step, self.x, self.y = step, x.copy(order="K"), y.copy(order="K")
+    def __init__(self, step: Step, x: Any, y: Any, with_update: bool):
+        self.step, self.x, self.y, self.with_update = step, x.copy(order="K"), y.copy(order="K"), with_update
         self.dials, self.replays = Dials(), 0
         with self.dials.collecting():
-            self.captured = Capture(lambda: step.whole(self.x, self.y))
+            self.captured = Capture(self._work)
         owners = (parameter for group in step.optimizer.param_groups for parameter in group["params"])
         self.gradients = [(parameter, parameter.grad) for parameter in owners]
+
+    def _work(self) -> None:
+        self.step.optimizer.zero_grad()
+        self.step.gradients(self.x, self.y)
+        if self.with_update:
+            self.step.update(len(self.x))
 
     def replay(self, x: Any, y: Any) -> None:
         """Queue the step for another batch."""
@@ -134,6 +155,8 @@ class _Graph:
         for parameter, gradient in self.gradients:
             if parameter.grad is not gradient:  # an eager step has been in between
                 parameter.grad = gradient
+        if not self.with_update:
+            self.step.update(len(x))
 
 
 class Capture:
@@ -172,25 +195,39 @@ class _Held:
     """
 
     def __init__(self, step: Step):
-        self.step, self.modules = step, _modules(step)
-        self.now = list(self._all())
+        self.step, self.parts = step, _modules(step)
+        self.modules, self.options = list(self._modules()), list(self._options())
 
-    def same(self) -> bool:
-        """Return whether everything is what it was."""
-        now = list(self._all())
-        return len(now) == len(self.now) and all(map(operator.is_, now, self.now))
+    def same_modules(self) -> bool:
+        """Return whether forward and backward would use what they used."""
+        return _same(self.modules, list(self._modules()))
 
-    def _all(self) -> Iterator[Any]:
+    def same_options(self) -> bool:
+        """Return whether the update would."""
+        return _same(self.options, list(self._options()))
+
+    def _modules(self) -> Iterator[Any]:
         yield backend.get_precision()
-        for module in self.modules:
+        for module in self.parts:
             for value in module.__dict__.values():
                 yield value
                 if isinstance(value, nn.Parameter):
                     yield from (value.data, value.requires_grad, value.constraint)
+        yield from _arrays(self.step.means.sums)
+
+    def _options(self) -> Iterator[Any]:
         for group in self.step.optimizer.param_groups:
             yield from (value for name, value in group.items() if name != "lr")
-        for state in (*self.step.optimizer.state.values(), self.step.means.sums):
-            yield from (value for value in state.values() if hasattr(value, "shape"))
+        for state in self.step.optimizer.state.values():
+            yield from _arrays(state)
+
+
+def _same(before: list[Any], now: list[Any]) -> bool:
+    return len(before) == len(now) and all(map(operator.is_, before, now))
+
+
+def _arrays(values: dict[str, Any]) -> Iterator[Any]:
+    return (value for value in values.values() if hasattr(value, "shape"))
 
 
 def _modules(step: Step) -> list[nn.Module]:

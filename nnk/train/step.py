@@ -37,12 +37,6 @@ class Step:
         self.model.train()
         self.loss.train()
 
-    def whole(self, x: Any, y: Any) -> None:
-        """Make an update from one batch, as a captured graph repeats it: nothing in it is for the host to know."""
-        self.optimizer.zero_grad()
-        self.gradients(x, y)
-        self.update(len(x))
-
     def gradients(self, x: Any, y: Any) -> Any:
         """Add the batch's gradients, where its loss is finite, and its means; return the loss."""
         loss, output = self.back_and_forth(x, y, weight=1 if self.accumulate == 1 else len(x))

@@ -189,6 +189,7 @@ def test_resume_takes_the_runs_own_options(toy_data, capsys, tmp_path):
         (["--resume", "--out", "foreign"], "the run in foreign was not started by nnk train"),
         (["--resume", "--out", "run", "--lr", "0.5"], "cannot resume run, it is another run: lr is 0.5 here and 0.003"),
         (["--resume", "--out", "run", "--model", "vgg8"], 'it is another run: model is "vgg8" here and "lenet" in'),
+        (["--device", "tpu"], "argument --device: invalid choice: 'tpu'"),
         (["--unknown"], "unrecognized arguments: --unknown"),
     ],
 )
@@ -208,6 +209,13 @@ def test_mistakes_are_one_line_and_exit_code_2(toy_data, capsys, tmp_path, argum
     assert message.replace("/", os.sep) in err
     assert re.fullmatch(r"nnk( train)?: error: [^\n]+\n", err)
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_no_gpu_is_one_line(toy_data, capsys, monkeypatch):
+    monkeypatch.setattr(backend, "cuda_problem", lambda: "CuPy finds no GPU")
+    assert nnk_command("train", *FAST, "--device", "cuda", "--out", "run") == 2
+    assert capsys.readouterr().err.endswith("--device cuda cannot be used: CuPy finds no GPU\n")
+    assert not Path("run").exists()
 
 
 def test_more_threads_than_cores_are_a_one_line_warning(toy_data, capsys):

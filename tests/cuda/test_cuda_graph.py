@@ -178,17 +178,44 @@ def test_what_is_assigned_drops_the_graphs(cupy, change):
     assert len(set(kept) - {None}) == 2, "the graphs were kept"
 
 
+def test_a_schedule_of_the_momentum_takes_the_update_out_of_the_graph(cupy):
+    ends = []
+    for device in ("cuda", "cpu"):
+        made = trainer(device, scheduler=False)
+        made.scheduler = optim.lr_scheduler.OneCycleLR(made.optimizer, 0.02, 24)
+        made.scheduler_interval = "step"
+        made.fit(images(), epochs=6)
+        ends.append(made)
+    same_ends(*ends)
+    assert replays(ends[0]) == 4 * 6 - graph.WARM_UP - graph.MOST_ALTERED
+    assert not ends[0]._graphs.with_update
+
+
+def test_an_update_that_cannot_be_captured_is_launched_behind_the_graph(cupy):
+    def noisy(parameters):
+        return optim.SGD([{"params": list(parameters), "noise": 1e-3}], lr=0.02)
+
+    ends = [trainer(device, noisy) for device in ("cuda", "cpu")]
+    for made in ends:
+        nnk.manual_seed(1)
+        made.fit(images(), epochs=3)
+    same_ends(*ends)
+    assert replays(ends[0]) == 4 * 3 - graph.WARM_UP
+
+
 def test_graphs_that_are_dropped_all_the_time_are_given_up(cupy):
     class Cycle(Callback):
         def batch_end(self, trainer, samples):
-            trainer.optimizer.param_groups[0]["betas"] = (0.9 - 0.01 * (trainer.batch % 4), 0.999)
+            if trainer.batch == 4:
+                trainer.model[4].p = 0.3 - 0.01 * trainer.epoch
 
-    made = trainer(callbacks=[Cycle()])
+    ends = [trainer(device, callbacks=[Cycle()]) for device in ("cuda", "cpu")]
+    nnk.manual_seed(1)
     with pytest.warns(UserWarning, match="not captured as a CUDA graph.*assigned anew every few steps"):
-        made.fit(images(), epochs=6)
-    twin = trainer("cpu", callbacks=[Cycle()])
-    twin.fit(images(), epochs=6)
-    same_ends(made, twin)
+        ends[0].fit(images(), epochs=6)
+    nnk.manual_seed(1)
+    ends[1].fit(images(), epochs=6)
+    same_ends(*ends)
 
 
 @pytest.mark.parametrize(
