@@ -50,6 +50,7 @@ __all__ = [
     "is_float",
     "kernels",
     "memory_order",
+    "named_dtype",
     "of",
     "on_gpu",
     "ones",
@@ -80,7 +81,8 @@ _precision = "high"
 def of(x: Any, *others: Any) -> ModuleType:
     """Return the kernels that compute on `x`: a module with the functions of `nnk.kernels.ops`.
 
-    `others` are arrays (or None) that go into the same call: they must share dtype and device with `x`.
+    `others` are arrays (or None) that go into the same call: they must share dtype and device with `x`, but for float32
+    parameters beside 16-bit arrays on "cuda".
     Raises TypeError on a dtype that the backend does not take, on mixed dtypes and on mixed devices.
     """
     dtype = x.dtype
@@ -94,6 +96,8 @@ def of(x: Any, *others: Any) -> ModuleType:
         raise TypeError(_refused(dtype, name))
     for other in others:
         if other is not None and (other.dtype != dtype or type(other) is not type(x)):
+            if type(other) is type(x) and other.dtype == _FLOAT32 and dtype.name in _HALVES and name == "cuda":
+                continue  # mixed precision
             raise TypeError(_mixed(x, other))
     return _loaded.get(name) or _load(name)
 
@@ -231,6 +235,16 @@ def as_dtype(dtype: Any, name: str = "dtype") -> np.dtype:
     if not is_float(result):
         raise TypeError(f"{name} is {result}, expected a float dtype such as np.float32")
     return result
+
+
+def named_dtype(name: str) -> np.dtype:
+    """Return the dtype called "float32", "float16" or "bfloat16"; ImportError where the last needs ml_dtypes."""
+    if name != "bfloat16":
+        return np.dtype(name)
+    try:
+        return np.dtype(importlib.import_module("ml_dtypes").bfloat16)
+    except ImportError as error:
+        raise ImportError("bfloat16 is a dtype of ml_dtypes: python -m pip install ml_dtypes") from error
 
 
 def device_of(x: Any) -> str:

@@ -44,7 +44,7 @@ def conv2d(
     """
     taps = weight.shape[2:]
     count = tuple(map(conv_output_size, x.shape[2:], taps, stride, padding, dilation))
-    x, weight, y = channels_last(x), contiguous(weight), empty_image(len(x), len(weight), *count, x.dtype)
+    x, weight, y = channels_last(x), contiguous(weight.astype(x.dtype, copy=False)), empty_image(len(x), len(weight), *count, x.dtype)
     scale, bias, rectify = vector(scale), vector(bias), activation == "relu"
     if weight.shape[1] == 1 and groups > 1:
         _depthwise.forward(x, weight, y, stride, padding, dilation, scale, bias, rectify)
@@ -67,7 +67,7 @@ def conv2d_dgrad(
     out: Array | None = None,
 ) -> Array:
     """The gradient to the input: dy (N, K, P, Q), weight (K, C/G, R, S), x_shape = (N, C, H, W) → dx (N, C, H, W)."""
-    dy, weight, dx = channels_last(dy), contiguous(weight), empty_image(*x_shape, dy.dtype)
+    dy, weight, dx = channels_last(dy), contiguous(weight.astype(dy.dtype, copy=False)), empty_image(*x_shape, dy.dtype)
     if weight.shape[1] == 1 and groups > 1:
         _depthwise.dgrad(dy, weight, dx, stride, padding, dilation)
     else:

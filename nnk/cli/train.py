@@ -46,6 +46,7 @@ DEFAULTS = {
     "augment": "",
     "accumulate": 1,
     "clip_norm": None,
+    "precision": None,
 }
 
 
@@ -72,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("accumulate", _positive_int, "N", "batches whose mean gradient makes one update")
     option("clip-norm", _positive_float, "NORM", "norm that the gradients of an update have at most")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="where to train (default: cpu)")
+    option("precision", str, "NAME", "bf16 or fp16 for mixed precision on a GPU")
     parser.add_argument("--threads", type=_positive_int, metavar="N", help="threads to use (default: all cores)")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder for the run (default: a new one, runs/<data>-<number>)"
@@ -125,6 +127,7 @@ def run(args: argparse.Namespace) -> int:
         batch_size=config["batch_size"],
         accumulate=config["accumulate"],
         clip_norm=config["clip_norm"],
+        precision=config["precision"],
         callbacks=[Progress(), Checkpoint(seconds=60)],
         out=out,
         config=config,

@@ -63,7 +63,12 @@ class Parameter:
         self._grad = value
 
     def accumulate(self, grad: Any) -> None:
-        """Add `grad` to `.grad`, into a new array: nobody's copy of an earlier gradient changes."""
+        """Add `grad` to `.grad`, into a new array: nobody's copy of an earlier gradient changes.
+
+        The gradient of a float32 parameter beside 16-bit arrays is widened.
+        """
+        if grad.dtype != self._data.dtype:
+            grad = grad.astype(self._data.dtype)
         if self._grad is not None:
             held = self._grad.astype(grad.dtype, copy=False)
             grad = backend.of(grad, held).add(held, grad)

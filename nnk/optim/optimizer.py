@@ -120,12 +120,14 @@ class Optimizer:
         *,
         clip_norm: float | None = None,
         clip_value: float | None = None,
+        grad_scale: float = 1.0,
     ) -> Any:
         """Update every parameter that has a gradient; return what `closure`, called first, returned.
 
         `clip_norm` and `clip_value` clip the gradients as `nnk.nn.utils.clip_grad_norm_(params, clip_norm)` and
         `clip_grad_value_(params, clip_value)` would, in the pass of the update: `.grad` stays as it is. A parameter's
-        `constraint` is applied after its update and the noise.
+        `constraint` is applied after its update and the noise. The gradients are taken times `grad_scale`, before all
+        that: for a loss that was scaled up.
 
         Raises ValueError on a negative clip_norm, a clip_value that is not above 0, and on both.
         """
@@ -135,7 +137,7 @@ class Optimizer:
             params = [parameter for parameter in group["params"] if parameter.grad is not None]
             if params:
                 work.append((group, params, [_gradient(parameter) for parameter in params]))
-        clipping = _clipping([grad for _, _, grads in work for grad in grads], clip_norm, clip_value)
+        clipping = _clipping([grad for _, _, grads in work for grad in grads], clip_norm, clip_value, grad_scale)
         for group, params, grads in work:
             first = {name: group[name] for name in ("weight_decay", "maximize")} | clipping
             now = {**group, "lr": dial(partial(group.__getitem__, "lr"))}
@@ -213,12 +215,17 @@ def check_clipping(clip_norm: float | None, clip_value: float | None) -> None:
         raise ValueError(f"clip_value is {clip_value}, expected above 0")
 
 
-def _clipping(grads: list[Any], clip_norm: float | None, clip_value: float | None) -> dict[str, float]:
-    """Return the options of kernels that clip gradients."""
+def _clipping(
+    grads: list[Any], clip_norm: float | None, clip_value: float | None, grad_scale: float
+) -> dict[str, float]:
+    """Return the options of kernels that scale and clip gradients: grad_scale · clip(g, ±clip_value)."""
     check_clipping(clip_norm, clip_value)
+    options = {} if grad_scale == 1 else {"grad_scale": grad_scale}
     if clip_norm is not None:
-        return {"grad_scale": clip_scale(clip_norm, get_total_norm(grads))}
-    return {} if clip_value is None else {"clip_value": clip_value}
+        options["grad_scale"] = clip_scale(clip_norm, get_total_norm(grads) * grad_scale) * grad_scale
+    if clip_value is not None:
+        options["clip_value"] = clip_value / grad_scale
+    return options
 
 
 def _state_value(name: str, value: Any, parameter: Parameter) -> Any:

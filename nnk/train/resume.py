@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MOST_DIFFERENCES = 6
 KEYS = {"config", "facts", "environment", "epoch", "batch", "lr", "means", "history"}
-KEYS |= {"model", "optimizer", "scheduler", "random", "pending", "gradients", "callbacks", "stopped"}
+KEYS |= {"model", "optimizer", "scheduler", "random", "pending", "precision", "gradients", "callbacks", "stopped"}
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -52,6 +52,7 @@ def facts_of_training(trainer: Trainer) -> dict[str, Any]:
             "scheduler_interval": trainer.scheduler_interval,
             "accumulate": trainer.accumulate,
             **trainer.clipping,
+            **({} if trainer.precision.name is None else {"precision": trainer.precision.name}),
             "callbacks": [repr(callback) for callback in trainer.stateful],
         }
     )

@@ -11,6 +11,7 @@ import numpy as np
 from nnk import backend, nn, optim
 
 from .metrics import Means
+from .precision import MixedPrecision
 
 
 class Step:
@@ -27,8 +28,10 @@ class Step:
         metrics: dict[str, Callable[[Any, Any], Any]],
         accumulate: int,
         clipping: dict[str, float],
+        precision: MixedPrecision,
     ):
         self.model, self.loss, self.optimizer, self.metrics = model, loss, optimizer, metrics
+        self.precision = precision
         self.accumulate, self.clipping = accumulate, clipping
         self.means = Means()
 
@@ -46,13 +49,15 @@ class Step:
 
     def back_and_forth(self, x: Any, y: Any, weight: int = 1) -> tuple[Any, Any]:
         """Return loss and output; add ``weight`` times the gradients, on a CPU only where the loss is finite."""
-        output = self.model(x)
+        precision = self.precision
+        output = precision.widen(self.model(precision.narrow(x)))
         loss = self.loss(output, y)
         if np.shape(loss):
             raise ValueError(f"loss has shape {np.shape(loss)}, expected one number: reduction='mean' or 'sum'")
         value = loss if backend.on_gpu(loss) else float(loss)
         if backend.on_gpu(loss) or math.isfinite(value):
-            self.model.backward(self.loss.backward(np.full_like(loss, weight)), input_grad=False)
+            gradient = self.loss.backward(np.full_like(loss, weight * precision.scale))
+            self.model.backward(precision.narrow(gradient), input_grad=False)
         return value, output
 
     def update(self, samples: int) -> None:
@@ -61,7 +66,7 @@ class Step:
             for parameter in (p for group in self.optimizer.param_groups for p in group["params"]):
                 if parameter.grad is not None:
                     parameter.grad = parameter.grad / parameter.grad.dtype.type(samples)
-        self.optimizer.step(**self.clipping)
+        self.precision.update(self.optimizer, self.clipping)
 
     def culprit(self, x: Any) -> str:
         """Say where numbers stop being finite in the forward of a batch."""

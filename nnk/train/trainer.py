@@ -24,6 +24,7 @@ from .checkpoint import write_checkpoint
 from .graph import StepGraphs
 from .interrupt import Interrupt
 from .metrics import Means, accuracy
+from .precision import MixedPrecision
 from .predicting import inference, outputs
 from .resume import check_same_run, environment, facts_of_data, facts_of_training, read_run
 from .step import Step
@@ -75,6 +76,8 @@ class Trainer:
         graph: on a GPU, repeat the step as one CUDA graph (`nnk.train.graph`). None does so where modules, loss,
             optimizer and metrics are all nnk's own; True with others too, which must not compute on the host what
             changes from step to step, and raises where it cannot be done; False does not.
+        precision: "bf16" or "fp16" trains a float32 model on a GPU in mixed precision (`nnk.train.precision`); with
+            "fp16" the history has a column of the updates skipped so far, and steps are no graphs. None is float32.
         callbacks: more callbacks; those that keep a state come before the run directory's own, the others after.
         out: the run directory; None keeps no files.
         config: JSON-ready facts that belong to the run (names, rates, …). They are kept in config.json, and a
@@ -85,7 +88,8 @@ class Trainer:
             ``batch_size`` or ``accumulate`` is no int, ``clip_norm`` or ``clip_value`` no number, or ``callbacks``
             is no list of `Callback`.
         ValueError: an unknown ``scheduler_interval``, or "step" with ReduceLROnPlateau; ``batch_size`` or
-            ``accumulate`` below 1; a negative ``clip_norm``, a ``clip_value`` that is not above 0, or both.
+            ``accumulate`` below 1; a negative ``clip_norm``, a ``clip_value`` that is not above 0, or both; an unknown
+            ``precision``, or "fp16" with ``graph=True``.
     """
 
     def __init__(
@@ -103,6 +107,7 @@ class Trainer:
         clip_norm: float | None = None,
         clip_value: float | None = None,
         graph: bool | None = None,
+        precision: str | None = None,
         callbacks: Sequence[Callback] = (),
         out: str | Path | None = None,
         config: dict[str, Any] | None = None,
@@ -138,8 +143,11 @@ class Trainer:
         check_clipping(clip_norm, clip_value)
         clipping = {"clip_norm": clip_norm, "clip_value": clip_value}
         self.clipping = {name: float(value) for name, value in clipping.items() if value is not None}
-        self._step = Step(model, self.loss, self.optimizer, metrics, self.accumulate, self.clipping)
-        self._graphs = StepGraphs(self._step, graph)
+        self.precision = MixedPrecision(precision)
+        if self.precision.scales and graph:
+            raise ValueError("graph is True with precision 'fp16', whose updates the host decides on")
+        self._step = Step(model, self.loss, self.optimizer, metrics, self.accumulate, self.clipping, self.precision)
+        self._graphs = StepGraphs(self._step, False if self.precision.scales else graph)
         for callback in callbacks:
             if not isinstance(callback, Callback):
                 raise TypeError(f"callbacks holds {callback!r}, expected instances of nnk.train.Callback")
@@ -194,6 +202,7 @@ class Trainer:
         epochs = integer(epochs, "epochs", least=1)
         tree = self._open(resume)
         seed = tree["facts"].get("seed") if tree is not None and self.seed is None else self.seed
+        self.precision.check(self.model)
         device = device_of(self.model)
         train = source("train", train, self.batch_size, shuffle=True, seed=seed, device=device)
         val = None if val is None else source("val", val, self.batch_size, device=device)
@@ -269,6 +278,7 @@ class Trainer:
             "scheduler": self.scheduler and self.scheduler.state_dict(),
             "random": random.get_state(),
             "pending": self.pending,
+            "precision": self.precision.state_dict(),
             "gradients": self._gradients(),
             "callbacks": [callback.state_dict() for callback in self.stateful],
             "stopped": self.stopped,
@@ -323,7 +333,7 @@ class Trainer:
         self.optimizer.zero_grad()
         loss = float(self._step.back_and_forth(x, y)[0])
         if math.isfinite(loss):
-            self.optimizer.step(**self.clipping)
+            self.precision.update(self.optimizer, self.clipping)
         return loss
 
     def _updated(self) -> None:
@@ -343,6 +353,8 @@ class Trainer:
     def _finish_epoch(self, val: DataLoader | Iterable | None) -> None:
         self._look()
         row = {"epoch": self.epoch + 1, "lr": self.lr, **self.means.means()}
+        if self.precision.scales:
+            row["skipped"] = self.precision.skipped
         if val is not None:
             row |= {f"val_{name}": value for name, value in self.evaluate(val).items()}
         if isinstance(self.scheduler, optim.lr_scheduler.ReduceLROnPlateau):
@@ -396,6 +408,7 @@ class Trainer:
         random.set_state(tree["random"])
         self.stopped = tree["stopped"]
         self.pending = tree["pending"]
+        self.precision.load_state_dict(tree["precision"])
         for name, parameter in self.model.named_parameters():
             gradient = tree["gradients"].get(name)
             parameter.grad = gradient if gradient is None else asarray_like(gradient, parameter.data)
