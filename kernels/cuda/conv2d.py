@@ -44,7 +44,8 @@ def conv2d(
     """
     taps = weight.shape[2:]
     count = tuple(map(conv_output_size, x.shape[2:], taps, stride, padding, dilation))
-    x, weight, y = channels_last(x), contiguous(weight.astype(x.dtype, copy=False)), empty_image(len(x), len(weight), *count, x.dtype)
+    x, y = channels_last(x), empty_image(len(x), len(weight), *count, x.dtype)
+    weight = contiguous(weight.astype(x.dtype, copy=False))  # float32 beside 16-bit images in mixed precision
     scale, bias, rectify = vector(scale), vector(bias), activation == "relu"
     if weight.shape[1] == 1 and groups > 1:
         _depthwise.forward(x, weight, y, stride, padding, dilation, scale, bias, rectify)

@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("accumulate", _positive_int, "N", "batches whose mean gradient makes one update")
     option("clip-norm", _positive_float, "NORM", "norm that the gradients of an update have at most")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="where to train (default: cpu)")
-    option("precision", str, "NAME", "bf16 or fp16 for mixed precision on a GPU")
+    parser.add_argument("--precision", choices=("bf16", "fp16"), help="mixed precision, on a GPU (default: float32)")
     parser.add_argument("--threads", type=_positive_int, metavar="N", help="threads to use (default: all cores)")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder for the run (default: a new one, runs/<data>-<number>)"
@@ -99,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
     problem = backend.cuda_problem() if device == "cuda" else None
     if problem:
         raise CommandError(f"--device cuda cannot be used: {problem}")
+    if config["precision"] is not None and device != "cuda":
+        raise CommandError(f"--precision {config['precision']} needs --device cuda: CPU kernels are float32")
     if threads is not None:
         nnk.set_num_threads(threads)
     threads = num_threads()

@@ -218,6 +218,11 @@ def test_no_gpu_is_one_line(toy_data, capsys, monkeypatch):
     assert not Path("run").exists()
 
 
+def test_mixed_precision_is_for_gpus(toy_data, capsys):
+    assert nnk_command("train", *FAST, "--precision", "bf16", "--out", "run") == 2
+    assert capsys.readouterr().err.endswith("--precision bf16 needs --device cuda: CPU kernels are float32\n")
+
+
 def test_more_threads_than_cores_are_a_one_line_warning(toy_data, capsys):
     threads = nnk.get_num_threads()
     try:
