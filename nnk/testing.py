@@ -36,8 +36,8 @@ def gradcheck(
 
     within atol + rtol * (the sum of |dL/da * v|), at one of several step sizes h at least: a step over a kink spoils
     a quotient, shorter ones come clear of it. All this runs in float64 on the reference backend, on a copy of the
-    module, with all floats moved by some 1e-3 first, so that none lies on a kink. Random numbers (dropout) are the same
-    in every evaluation; the module's mode is kept.
+    module, wherever that is, with all floats moved by some 1e-3 first, so that none lies on a kink. Random numbers
+    (dropout) are the same in every evaluation; the module's mode is kept.
 
     Args:
         module: the module, a loss as well.
@@ -53,7 +53,7 @@ def gradcheck(
         AssertionError: naming each parameter (or "input", "input 2", …) that disagrees, with both derivatives.
     """
     rng = np.random.default_rng(seed)
-    module = copy.deepcopy(module).double()
+    module = copy.deepcopy(module).cpu().double()
     inputs = [_double(value) for value in inputs]
     names = ["input" if i == 0 else f"input {i + 1}" for i in wrt]
     arrays = dict(zip(names, (inputs[i] for i in wrt)))
@@ -87,7 +87,7 @@ def gradcheck(
 
 
 def _double(value: Any) -> Any:
-    value = backend.as_array(value)
+    value = backend.asarray_on(backend.as_array(value), "cpu")
     return value.astype(np.float64) if value.dtype.kind == "f" else value
 
 

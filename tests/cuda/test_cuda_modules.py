@@ -194,6 +194,25 @@ def test_looking_into_a_model(cupy):
     nn.init.lsuv_(model, x)
 
 
+def test_gradients_are_checked_on_the_reference(cupy):
+    model = nn.Sequential(nn.Linear(3, 2), nn.Tanh()).to("cuda")
+    x = backend.asarray_on(np.ones((4, 3), np.float32), "cuda")
+    assert nnk.testing.gradcheck(model, x)
+    model[1].backward = lambda dy, input_grad=True: dy
+    with pytest.raises(AssertionError, match=r"Sequential\.backward is wrong"):
+        nnk.testing.gradcheck(model, x)
+    assert type(model[0].weight.data) is cupy.ndarray
+
+
+def test_layers_are_made_where_they_are_to_be(cupy):
+    for layer in (nn.Linear(2, 3, device="cuda"), nn.BatchNorm2d(3, device="cuda"), nn.PReLU(device="cuda")):
+        assert all(type(parameter.data) is cupy.ndarray for parameter in layer.parameters())
+    nnk.manual_seed(0)
+    there = nn.Conv2d(2, 3, 3, device="cuda")
+    nnk.manual_seed(0)
+    np.testing.assert_array_equal(host(there.weight.data), nn.Conv2d(2, 3, 3).weight.data)
+
+
 def test_a_gradient_may_be_a_number(cupy):
     criterion = nn.MSELoss()
     x = backend.asarray_on(np.arange(3, dtype=np.float32), "cuda")
