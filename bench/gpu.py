@@ -152,8 +152,8 @@ class Gpu(Clock):
     def array(self, values: np.ndarray) -> Any:
         """A copy on the device, images channels-last."""
         if values.ndim != 4:
-            return self.xp.array(np.ascontiguousarray(values))
-        return self.xp.array(np.ascontiguousarray(values.transpose(0, 2, 3, 1))).transpose(0, 3, 1, 2)
+            return self.xp.array(values, order="C")
+        return self.xp.array(values.transpose(0, 2, 3, 1), order="C").transpose(0, 3, 1, 2)
 
     def normal(self, shape: tuple[int, ...], dtype: str) -> Any:
         """Random normal values made on the device, C-contiguous."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -163,11 +163,36 @@ def adaptive_avg_pool2d_backward(dy, x_shape):
 
 
 # ---------------------------------------------------------------- batch norm
+class Chosen(NamedTuple):
+    """What PyTorch's choice of an implementation saves, in place of the mean: on a GPU it may be cuDNN's."""
+
+    mean: Any
+    running: tuple
+    eps: float
+    reserve: Any
+    implementation: int
+
+
 def batch_norm_train(x, weight, bias, running_mean, running_var, *, momentum, eps):
-    return aten.native_batch_norm(x, weight, bias, running_mean, running_var, True, momentum, eps)
+    if not x.is_cuda:
+        return aten.native_batch_norm(x, weight, bias, running_mean, running_var, True, momentum, eps)
+    return _chosen_batch_norm(x, weight, bias, running_mean, running_var, momentum, eps)
+
+
+def _chosen_batch_norm(x, weight, bias, running_mean, running_var, momentum, eps):
+    y, mean, invstd, reserve, implementation = aten._batch_norm_impl_index(
+        x, weight, bias, running_mean, running_var, True, momentum, eps, True
+    )
+    return y, Chosen(mean, (running_mean, running_var), eps, reserve, implementation), invstd
 
 
 def batch_norm_train_backward(dy, x, weight, mean, invstd):
+    if isinstance(mean, Chosen):
+        chosen = mean
+        return aten._batch_norm_impl_index_backward(
+            chosen.implementation, x, dy, weight, *chosen.running, chosen.mean, invstd, True, chosen.eps, [True] * 3,
+            chosen.reserve,
+        )  # fmt: skip
     return aten.native_batch_norm_backward(dy, x, weight, None, None, mean, invstd, True, 0.0, [True] * 3)
 
 

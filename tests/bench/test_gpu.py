@@ -46,10 +46,7 @@ def gpu():
         def dtypes(self):
             return ["float32", "float16"]
 
-        def array(self, values):
-            return values.copy(order="K")
-
-        normal = gpu.Gpu.normal
+        array, normal = gpu.Gpu.array, gpu.Gpu.normal
 
         def facts(self):
             return {"gpu": "a stand-in"}
@@ -107,7 +104,80 @@ def test_limits_are_the_slower_of_two():
     assert "copy 1 GB/s; products, TFLOP/s: highest 1.0" in str(limits)
 
 
+class Memory:
+    """An array as far as a `Gpu` fills and copies it."""
+
+    def __init__(self, size, dtype):
+        self.data, self.nbytes = self, size
+        self.calls = []
+
+    def memset_async(self, value, size):
+        self.calls.append((value, size))
+
+    def copy_from_device_async(self, source, size):
+        self.calls.append((source, size))
+
+
+def test_a_gpu_asks_cupy(monkeypatch):
+    import sys
+    import types
+
+    import gpu
+
+    events = iter(range(1000))
+    properties = {"name": b"H100", "major": 9, "minor": 0, "multiProcessorCount": 132, "totalGlobalMem": 85 * 10**9,
+                  "l2CacheSize": 50 * 10**6}
+    runtime = SimpleNamespace(memGetInfo=lambda: (3 * 2**30, 4 * 2**30), getDevice=lambda: 0,
+                              getDeviceProperties=lambda device: properties, driverGetVersion=lambda: 13000,
+                              runtimeGetVersion=lambda: 13000)
+    cupy = types.ModuleType("cupy")
+    cupy.__version__ = "13.6.0"
+    cupy.empty = cupy.ones = Memory
+    cupy.get_default_memory_pool = lambda: SimpleNamespace(free_all_blocks=lambda: None)
+    cupy.cuda = SimpleNamespace(
+        runtime=runtime, Event=lambda: SimpleNamespace(record=lambda: next(events)),
+        get_elapsed_time=lambda start, end: 2.0, get_current_stream=lambda: SimpleNamespace(synchronize=lambda: None),
+    )
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(gpu, "find_spec", lambda name: None)
+    device = gpu.Gpu()
+    assert device._flushed.nbytes == 3 * 2**30 // 16
+    assert device.facts() == {"gpu": "H100", "capability": "9.0", "multiprocessors": 132, "memory_gb": 85.0,
+                              "l2_mb": 50.0, "driver_cuda": 13000, "runtime_cuda": 13000}
+    assert device.limits() == gpu.Limits(2 * gpu.COPIED / 2e-3, {})
+    assert device._flushed.calls == [(0, device._flushed.nbytes)] * 10
+    assert device.available() == 3 * 2**30
+    assert device.dtypes() == ["float32", "float16"]
+    assert device.interleave({"a": lambda number: None}, samples=2)["a"].median == 2e-3
+    device.free()
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3, 4, 5)])
+def test_arrays_go_to_the_device_with_their_shape(gpu, shape):
+    x = np.random.default_rng(0).standard_normal(shape[::-1], np.float32).T
+    y = gpu.array(x)
+    assert y.shape == shape
+    np.testing.assert_array_equal(y, x)
+    assert len(shape) < 4 or y.transpose(0, 2, 3, 1).flags.c_contiguous
+    assert gpu.normal((5, 2), "float16").dtype == np.float16
+
+
 # ---------------------------------------------------------------- operations
+def test_batch_norm_is_pytorch_s_choice_on_a_gpu():
+    torch = pytest.importorskip("torch")
+    import peers
+
+    x, dy = torch.randn(4, 3, 5, 5), torch.randn(4, 3, 5, 5)
+    weight, bias, mean, var = torch.rand(4, 3)
+    running = mean.clone(), var.clone()
+    y, *saved = peers.batch_norm_train(x, weight, bias, mean, var, momentum=0.1, eps=1e-5)
+    chosen, *chosen_saved = peers._chosen_batch_norm(x, weight, bias, *running, 0.1, 1e-5)
+    torch.testing.assert_close(y, chosen)
+    torch.testing.assert_close(mean, running[0])
+    torch.testing.assert_close(peers.batch_norm_train_backward(dy, x, weight, *saved),
+                               peers.batch_norm_train_backward(dy, x, weight, *chosen_saved))
+
+
 @each_op
 def test_every_function_of_every_op_is_measured(op, gpu, small):
     pytest.importorskip("torch")
