@@ -63,7 +63,7 @@ run() {
         local workers=()
         "$python" -c "import xdist" 2>/dev/null && workers=(-n 6)
         (cd "$work" && "$python" -m pytest -p no:cacheprovider --tb=short -c "$root/pyproject.toml" --rootdir "$root" \
-            ${workers[@]+"${workers[@]}"} "$root/tests/kernels/cuda")
+            ${workers[@]+"${workers[@]}"} "$root/tests/kernels/cuda" "$root/tests/cuda/test_cuda_device.py")
         ;;
     *) "$python" "$bench/gpu_$1.py" --seconds $((seconds > 40 ? seconds - 20 : seconds / 2)) --out "$out/gpu_$1.json" ;;
     esac

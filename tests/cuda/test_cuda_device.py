@@ -80,6 +80,7 @@ def test_a_graph_ends_with_the_bits_of_eager_steps(options):
 
 
 def test_a_state_goes_there_and_back(tmp_path):
+    pytest.importorskip("safetensors")
     model = network(0.0)
     before = {name: array.copy() for name, array in model.state_dict().items()}
     model.to("cuda")
