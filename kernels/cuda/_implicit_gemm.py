@@ -15,6 +15,8 @@ Source: Chetlur et al. (2014), cuDNN: Efficient Primitives for Deep Learning, ar
 
 from __future__ import annotations
 
+import numpy as np
+
 from ._ffma import DEPTH, FAR, SKEW, THREADS, multiply, place_x, place_y
 from ._layout import Array
 from ._math import INFINITY, ONE, ZERO, larger
@@ -82,7 +84,8 @@ def _tile(m: int, n: int, vectors: bool) -> Kernel:
                         a_next[load_, lane] = ZERO
                     h, w = row_h[load_] + u * move_h, row_w[load_] + v * move_w
                     if u < taps_h and h >= 0 and h < source_h and w >= 0 and w < source_w:
-                        at = ((row_n[load_] + h) * source_w + w) * channels + group * group_channels + c
+                        pixel = np.uint32((row_n[load_] + h) * source_w + w)
+                        at = np.int64(pixel) * channels + np.int32(group * group_channels + c)
                         if vectors:
                             load_vector(a_next[load_], x, at)
                         else:
@@ -124,18 +127,17 @@ def _tile(m: int, n: int, vectors: bool) -> Kernel:
                             b_tile[at] = b_next[load_, 0]
             cuda.syncthreads()
 
-        # From here on a holds factors and b summands of the thread's columns.
         floor = ZERO if rectify else -INFINITY
         for j in range(columns):
             column = first_n + 4 * place_x() + j % 4 + j // 4 * FAR
             inside = column < group_outputs
-            a[j] = scale[group * group_outputs + column] if has_scale and inside else ONE
-            b[j] = bias[group * group_outputs + column] if has_bias and inside else ZERO
+            factor = scale[group * group_outputs + column] if has_scale and inside else ONE
+            summand = bias[group * group_outputs + column] if has_bias and inside else ZERO
+            for i in range(rows):
+                sums[i, j] = larger(sums[i, j] * factor + summand, floor)
         for far in range(0, rows, 4):
             for i in range(4):
                 row = first_m + 4 * place_y() + far * (FAR // 4) + i
-                for j in range(columns):
-                    sums[far + i, j] = larger(sums[far + i, j] * a[j] + b[j], floor)
                 if row < pixels:
                     line = quotient(row, grid_w)
                     image = quotient(line, grid_h)
@@ -167,6 +169,8 @@ def convolve(x: Array, matrix: Array, y: Array, groups: int, window: tuple[Axis,
     (images, channels, *source), (outputs, *size), (h, w) = x.shape, y.shape[1:], window
     pixels, inner, columns = images * h.count * w.count, channels // groups, outputs // groups
     taps = (h.taps, w.taps) if h.taps and w.taps else (0, 1)  # no tap reaches these pixels: zeros
+    if images * source[0] * source[1] >= 2**32:
+        raise OverflowError(f"a convolution of {images} x {source[0]} x {source[1]} pixels: expected less than 2**32")
     vector = 16 // x.itemsize
     vectors = inner % vector == 0 and columns % vector == 0
     m = 128
