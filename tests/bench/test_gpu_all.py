@@ -56,7 +56,8 @@ def test_all_parts_run_in_order_and_the_table_comes_last(gpu_all, tmp_path):
     assert calls[0].startswith("-m pip install --quiet --no-deps --no-build-isolation --target ")
     assert calls[1:3] == ["gpu_machine.py", "gpu_kernels.py"]
     assert calls[4].startswith("-m pytest")
-    assert calls[4].endswith(" -n 6 " + str(ROOT / "tests/kernels/cuda"))
+    folders = f"{ROOT}/tests/kernels/cuda {ROOT}/tests/cuda/test_cuda_device.py"
+    assert calls[4].endswith(f" -n 6 {folders}")
     assert [call.split()[0] for call in calls[5:]] == ["gpu_ops.py", "gpu_conv.py", "gpu_step.py", "gpu_report.py"]
     assert [line.split(":")[0] for line in result.stdout.splitlines()[1:6]] == PARTS
     assert "THE TABLE" in result.stdout
