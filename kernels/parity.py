@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -14,7 +15,7 @@ from .cases._layout import place
 from .cases._suite import Case, Inputs, Results, Suite, Terms, rms
 
 
-def tolerance(want: np.ndarray, terms: Terms, dtype: DTypeLike) -> np.ndarray:
+def tolerance(want: np.ndarray, terms: Terms, dtype: DTypeLike, roundoffs: Mapping[str, float] = {}) -> np.ndarray:
     """The error allowed in each element of a result computed in `dtype`.
 
         64 ε |want|  +  2 ε · count · size
@@ -31,11 +32,20 @@ def tolerance(want: np.ndarray, terms: Terms, dtype: DTypeLike) -> np.ndarray:
         δ (|want| + size)
 
     with δ the spacing of the stored type beside 1.
+
+    A backend that rounds the factors of float32 products says so: `roundoffs` has the relative error u of a factor by
+    precision. The errors of n products have random signs; to the above comes
+
+        4 u √count · size
+
+    which five standard deviations of errors between -u and u in both factors do not exceed.
     """
     stored, info = _finfo(dtype), _finfo(max(np.dtype(dtype), np.dtype(np.float32), key=lambda d: d.itemsize))
     allowed = 64 * info.eps * np.abs(want) + 2 * info.eps * terms.count * terms.size + info.tiny
     if stored.bits == 16:
         allowed += float(stored.eps) * (np.abs(want) + terms.size) + float(stored.smallest_subnormal)
+    elif terms.precision in roundoffs:
+        allowed += 4 * roundoffs[terms.precision] * np.sqrt(terms.count) * terms.size
     return allowed
 
 
@@ -77,7 +87,9 @@ def expected(suite: Suite, case: Case, dtype: DTypeLike) -> tuple[Results, dict[
     return results, {name: terms.get(name, Terms(1, rms(want))) for name, want in results.items()}
 
 
-def excess(got: Any, want: np.ndarray, terms: Terms, dtype: DTypeLike) -> float:
+def excess(
+    got: Any, want: np.ndarray, terms: Terms, dtype: DTypeLike, roundoffs: Mapping[str, float] = {}
+) -> float:
     """The worst error of a result over its tolerance: at most 1 is right, infinity is beyond discussion.
 
     Integers must be equal, NaN and infinities must stand in the same places, and the result must be an array of
@@ -91,7 +103,7 @@ def excess(got: Any, want: np.ndarray, terms: Terms, dtype: DTypeLike) -> float:
         same = (got == want) | (np.isnan(got) & np.isnan(want))
         if want.dtype.kind != "f":
             return 0.0 if same.all() else np.inf
-        ratio = np.where(same, 0, error / tolerance(want, terms, dtype))
+        ratio = np.where(same, 0, error / tolerance(want, terms, dtype, roundoffs))
     return float(np.nan_to_num(ratio, nan=np.inf).max(initial=0))
 
 
@@ -101,4 +113,5 @@ def compare(
     """Run a case on a backend: the `excess` of every result over its tolerance, by name."""
     want, terms = expected(suite, case, dtype)
     got = suite.run(backend, **make_inputs(case, dtype, layout))
-    return {name: excess(got.get(name), want[name], terms[name], dtype) for name in want}
+    roundoffs = getattr(backend, "ROUNDOFFS", {})
+    return {name: excess(got.get(name), want[name], terms[name], dtype, roundoffs) for name in want}

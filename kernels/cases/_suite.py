@@ -31,11 +31,13 @@ class Case:
 class Terms:
     """A result as a sum of `count` terms of about `size` each, from which its rounding error follows.
 
-    `size` may be an array that broadcasts with the result.
+    `size` may be an array that broadcasts with the result. `precision` is given where each term is a product whose
+    factors `nnk.set_precision` allows a backend to round.
     """
 
     count: int
     size: float | np.ndarray
+    precision: str = "highest"
 
 
 @dataclass(frozen=True)

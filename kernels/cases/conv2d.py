@@ -86,11 +86,15 @@ def _terms(*, x, weight, bias, dy, scale=None, stride, dilation, groups, precisi
     if (*weight.shape[2:], *stride, *dilation, groups) == (3, 3, 1, 1, 1, 1, 1):
         growth, more = (1, 16) if precision == "highest" else (10, 36)
     largest = 0 if scale is None else np.abs(scale).max(initial=0)
+
+    def products(count, size):
+        return Terms(count + more, growth * size, precision)
+
     return {
-        "y": Terms(weight[0].size + 1 + more, growth * max(rms(x) * rms(weight), rms(bias))),
-        "inferred": Terms(weight[0].size + 1 + more, growth * max(largest * rms(x) * rms(weight), rms(bias))),
-        "dx": Terms(len(weight) // groups * taps + more, growth * rms(dy) * rms(weight)),
-        "dweight": Terms(pixels + more, growth * rms(dy) * rms(x)),
+        "y": products(weight[0].size + 1, max(rms(x) * rms(weight), rms(bias))),
+        "inferred": products(weight[0].size + 1, max(largest * rms(x) * rms(weight), rms(bias))),
+        "dx": products(len(weight) // groups * taps, rms(dy) * rms(weight)),
+        "dweight": products(pixels, rms(dy) * rms(x)),
         "dbias": Terms(pixels, rms(dy)),
     }
 
@@ -168,6 +172,14 @@ conv2d = Suite(
         _case("1x7", (2, 6, 4, 15), (5, 6, 1, 7), padding=(0, 3)),
         _case("7x1", (2, 6, 15, 4), (5, 6, 7, 1), padding=(3, 0)),
         _case("one_row", (2, 3, 1, 37), (4, 3, 1, 3), padding=(0, 1)),
+        _case("5_to_9_high", (1, 5, 7, 6), (9, 5, 3, 3), padding=(1, 1), precision="high", infer=True),
+        _case("5_to_9_medium", (1, 5, 7, 6), (9, 5, 3, 3), padding=(1, 1), precision="medium"),
+        _case("stride_2_3_high", (2, 9, 8, 7), (6, 9, 3, 2), stride=(2, 3), padding=(1, 2), precision="high"),
+        _case("dilation_high", (1, 6, 9, 8), (4, 6, 3, 3), padding=(2, 1), dilation=(2, 3), precision="high"),
+        _case("groups_high", (2, 34, 4, 3), (6, 17, 3, 3), padding=(1, 1), groups=2, precision="high"),
+        _case("one_channel_high", (1, 1, 9, 10), (1, 1, 3, 3), padding=(1, 1), precision="high"),
+        _case("many_filters_high", (1, 8, 7, 9), (68, 8, 1, 1), precision="high"),
+        _case("tall_kernel_high", (1, 3, 19, 6), (4, 3, 17, 3), padding=(1, 1), precision="high"),
         _case("17_to_33_high", (2, 17, 7, 7), (33, 17, 3, 3), padding=(1, 1), precision="high"),
         _case("stride_2_high", (2, 16, 9, 11), (32, 16, 3, 3), stride=(2, 2), precision="high"),
         _case("16_to_32_medium", (2, 16, 9, 11), (32, 16, 3, 3), padding=(1, 1), precision="medium"),

@@ -9,11 +9,10 @@ leading underscore, `ptx.py` and `launch.py`), from the bottom up:
 - `_memory.py`, `_layout.py`: arrays and their memory order.
 - `_pointwise.py`: how elementwise kernels walk memory; `_reduce.py`: sums over warps and blocks; `_philox.py`: random
   words; `_channel_sums.py`: sums over pixels.
-- `ptx_mma.py`: tensor cores and asynchronous copies; `_gather.py`, `_operands.py`: how a GEMM feeds them images and
-  weights.
 - `_window.py`, `_pack.py`: convolutions and weights as a GEMM sees them; `_ffma.py`: its inner product in strict
-  float32; `_implicit_gemm.py`, `_wgrad.py`, `_depthwise.py`, `_depthwise3x3.py`: the
-  convolutions.
+  float32; `_implicit_gemm.py`, `_wgrad.py`, `_depthwise.py`, `_depthwise3x3.py`: the convolutions.
+- `ptx_mma.py`: tensor cores and asynchronous copies; `_operands.py`, `_gather.py`: images and weights as they are fed;
+  `_mma_gemm.py`: the convolutions; `_choose.py`: which arithmetic.
 
 A kernel compiles when it is first called, never at import. With NUMBA_ENABLE_CUDASIM=1 all of this runs without a GPU,
 on NumPy arrays, in Numba's simulator: for tests.
@@ -22,3 +21,6 @@ on NumPy arrays, in Numba's simulator: for tests.
 from ..ops import expose
 
 expose(__name__)
+
+ROUNDOFFS = {"high": 2.0**-11, "medium": 2.0**-9}
+"""The relative error with which tensor cores take a factor of float32 products, by precision: TF32 and bfloat16."""

@@ -1,22 +1,27 @@
-"""Two-dimensional convolution and its gradients, strict float32, any GPU; formulas in `kernels/reference/conv2d.py`.
+"""Two-dimensional convolution and its gradients; formulas in `kernels/reference/conv2d.py`.
 
-Images are channels-last. Convolutions are matrix products over gathered pixels: `_implicit_gemm.py` (forward, and the
-gradient to the input as forward convolutions of dy with the weight transposed, one for each residue of the stride, see
-`_window.py`) and `_wgrad.py`; with one channel a group they are memory bound and go to `_depthwise.py`.
+Images are channels-last. Convolutions are matrix products over gathered pixels, on tensor cores (`_mma_gemm.py`,
+`_mma_wgrad.py`) or in strict float32 (`_implicit_gemm.py`, `_wgrad.py`): `_choose.py` tells by dtype and `precision`
+which, and windows of more than 15 taps on an axis are summed in float32 as well. The gradient to the input is forward
+convolutions of dy with the weight transposed, one for each residue of the stride, see `_window.py`. With one channel a
+group convolutions are memory bound and go to `_depthwise.py`, in float32.
 
-Roofline: 2 N P Q K (C/G) R S operations, at the card's rate for float32 multiply-adds outside its tensor cores.
+Roofline: 2 N P Q K (C/G) R S operations, at the card's rate for multiply-adds of the factors' type.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..shapes import conv_output_size
-from . import _depthwise
+from . import _choose, _depthwise, _implicit_gemm, _mma_gemm
 from ._channel_sums import channel_sums
-from ._implicit_gemm import convolve
+from ._gather import fits
 from ._layout import Array, channels_last, contiguous, deliver, empty_image, vector
+from ._operands import images, weight_rows
 from ._pack import pack
 from ._wgrad import wgrad
-from ._window import dgrad_windows, forward_axis
+from ._window import Axis, dgrad_windows, forward_axis
 
 Pair = tuple[int, int]
 Padding = tuple[int | Pair, int | Pair]
@@ -39,8 +44,7 @@ def conv2d(
 ) -> Array:
     """y = act(scale · (x ⋆ weight) + bias): (N, C, H, W), (K, C/G, R, S), (K,) → (N, K, P, Q).
 
-    `activation` is None or "relu". All precisions are strict float32 here, and the packed weight is never kept: packing
-    is one small kernel.
+    `activation` is None or "relu". The packed weight is never kept: packing is one small kernel.
     """
     taps = weight.shape[2:]
     count = tuple(map(conv_output_size, x.shape[2:], taps, stride, padding, dilation))
@@ -51,7 +55,7 @@ def conv2d(
         _depthwise.forward(x, weight, y, stride, padding, dilation, scale, bias, rectify)
     else:
         window = tuple(map(forward_axis, count, taps, stride, padding, dilation))
-        convolve(x, pack(weight, groups, window, False), y, groups, window, scale, bias, rectify)
+        _convolve(x, weight, y, groups, [window], False, precision, scale, bias, rectify)
     return deliver(y, out)
 
 
@@ -72,8 +76,8 @@ def conv2d_dgrad(
     if weight.shape[1] == 1 and groups > 1:
         _depthwise.dgrad(dy, weight, dx, stride, padding, dilation)
     else:
-        for window in dgrad_windows(x_shape[2:], weight.shape[2:], stride, padding, dilation):
-            convolve(dy, pack(weight, groups, window, True), dx, groups, window)
+        windows = dgrad_windows(x_shape[2:], weight.shape[2:], stride, padding, dilation)
+        _convolve(dy, weight, dx, groups, windows, True, precision)
     return deliver(dx, out)
 
 
@@ -100,3 +104,18 @@ def conv2d_wgrad(
 def conv2d_bgrad(dy: Array, *, out: Array | None = None) -> Array:
     """The gradient to the bias, dbias[k] = Σ_{n, p, q} dy[n, k, p, q]: (N, K, P, Q) → (K,). Reads dy once."""
     return deliver(channel_sums(channels_last(dy)), out)
+
+
+def _convolve(x: Array, weight: Array, y: Array, groups: int, windows: list[tuple[Axis, Axis]], transposed: bool,
+              precision: str, *epilogue: Any) -> None:
+    """Fill y, through each of the windows those of its pixels that belong to it."""
+    capability = _choose.capability()
+    dtype = _choose.factors(x.dtype, precision, capability) if all(map(fits, windows)) else None
+    if dtype is None:
+        for window in windows:
+            _implicit_gemm.convolve(x, pack(weight, groups, window, transposed), y, groups, window, *epilogue)
+        return
+    x = images(x, groups, dtype)
+    for window in windows:
+        rows = weight_rows(weight, groups, window, transposed, dtype)
+        _mma_gemm.convolve(x, rows, y, groups, window, capability, *epilogue)

@@ -105,7 +105,7 @@ class Kernel:
         if SIMULATED:
             self._simulate((x, y, z), args)
             return
-        device, dtype = _cupy().cuda.runtime.getDevice(), _FLOAT32
+        device, dtype = current_device(), _FLOAT32
         if self._storage is not None:
             array = args[self._storage]
             dtype = array.dtype
@@ -271,6 +271,11 @@ class _Loaded:
             hint = too_new(_cupy().cuda.runtime.driverGetVersion()) if new else ""
             raise RuntimeError(f"{self.kernel}: the driver answered {answer[0].name}{wish}{hint}")
         return answer[1] if len(answer) > 1 else None
+
+
+def current_device() -> int:
+    """The number of the device on which kernels run now."""
+    return _cupy().cuda.runtime.getDevice()
 
 
 @functools.cache

@@ -99,6 +99,22 @@ if SIMULATED:
                 shared, to, words = copy
                 shared[to : to + 4] = words
 
+    def load_words(registers: np.ndarray, first: int, p: Pointer, i: int, wanted: int) -> None:
+        """registers[first:first + 4] = the 16 bytes from p[i] on, or zeros where they are not wanted."""
+        registers.reshape(-1)[first : first + 4] = p.vector(i).view(np.uint32) if wanted else 0
+
+    def store_words(shared: np.ndarray, to: int, registers: np.ndarray, first: int) -> None:
+        """shared[to:to + 4] = registers[first:first + 4], 16 bytes at once."""
+        if to % 4:
+            raise IndexError(f"a vector of 16 bytes at word {to} of shared memory is not aligned")
+        shared[to : to + 4] = registers.reshape(-1)[first : first + 4]
+
+    def store_two(shared: np.ndarray, to: int, registers: np.ndarray, first: int) -> None:
+        """shared[to:to + 2] = registers[first:first + 2], float32, 8 bytes at once."""
+        if to % 2:
+            raise IndexError(f"a vector of 8 bytes at word {to} of shared memory is not aligned")
+        shared[to : to + 2] = registers[first : first + 2]
+
     def round_tf32(word: int) -> np.uint32:
         """A float32, as its bits, rounded to the nearest TF32, halves away from zero; the digits below are noise.
 
@@ -106,6 +122,12 @@ if SIMULATED:
         """
         word = int(word)
         return np.uint32(word if word & 0x7F800000 == 0x7F800000 else word + 0x1000)
+
+    def round_words_tf32(registers: np.ndarray, count: int) -> None:
+        """`round_tf32` of the first `count` words, a constant."""
+        registers = registers.reshape(-1)[:count]
+        finite = registers & np.uint32(0x7F800000) != 0x7F800000
+        registers += np.where(finite, np.uint32(0x1000), np.uint32(0))
 
     def pack_two(low: float, high: float, like: Pointer) -> np.uint32:
         """Two float32 as a word of two 16-bit numbers, rounded to the nearest."""
@@ -244,6 +266,8 @@ else:
     @intrinsic
     def wait_copies(typing, groups):
         """Wait until at most so many of the thread's groups are still under way; `groups` is a constant."""
+        if not hasattr(groups, "literal_value"):
+            return None  # Numba asks again with the constant
         count = groups.literal_value
 
         def generate(context, builder, sig, args):
@@ -253,18 +277,86 @@ else:
         return signature(types.void, groups), generate
 
     @intrinsic
+    def load_words(typing, registers, first, p, i, wanted):
+        """registers[first:first + 4] = the 16 bytes from p[i] on, or zeros where they are not wanted."""
+
+        def generate(context, builder, sig, args):
+            source = global_address(builder, sig.args[2], args[2], args[3])
+            clear = " ".join(f"mov.b32 ${word}, 0;" for word in range(4))
+            text = f"{{ .reg .pred p; setp.ne.s32 p, $5, 0; {clear} @p ld.global.v4.b32 {{$0, $1, $2, $3}}, [$4]; }}"
+            words = _asm(builder, text, "=&r,=&r,=&r,=&r,l,r,~{memory}", ir.LiteralStructType([_I32] * 4), source,
+                         args[4])
+            target = builder.gep(data_of(context, builder, sig.args[0], args[0]), [args[1]])
+            for word in range(4):
+                builder.store(builder.extract_value(words, word), builder.gep(target, [_I32(word)]))
+            return context.get_dummy_value()
+
+        return signature(types.void, registers, types.int32, p, i, types.int32), generate
+
+    def _store_shared(context, builder, sig, args, text: str, constraints: str, count: int):
+        address = shared_address(context, builder, sig.args[0], args[0], args[1])
+        source = builder.gep(data_of(context, builder, sig.args[2], args[2]), [args[3]])
+        words = [builder.load(builder.gep(source, [_I32(word)])) for word in range(count)]
+        _asm(builder, text, constraints, _VOID, address, *words)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def store_words(typing, shared, to, registers, first):
+        """shared[to:to + 4] = registers[first:first + 4], 16 bytes at once."""
+
+        def generate(context, builder, sig, args):
+            text = "st.shared.v4.b32 [$0], {$1, $2, $3, $4};"
+            return _store_shared(context, builder, sig, args, text, "r,r,r,r,r,~{memory}", 4)
+
+        return signature(types.void, shared, types.int32, registers, types.int32), generate
+
+    @intrinsic
+    def store_two(typing, shared, to, registers, first):
+        """shared[to:to + 2] = registers[first:first + 2], float32, 8 bytes at once."""
+
+        def generate(context, builder, sig, args):
+            text = "st.shared.v2.f32 [$0], {$1, $2};"
+            return _store_shared(context, builder, sig, args, text, "r,f,f,~{memory}", 2)
+
+        return signature(types.void, shared, types.int32, registers, types.int32), generate
+
+    def _rounded(builder, words: list) -> list:
+        """Half of the last digit that stays is added; tensor cores cut off the rest."""
+        lines = "".join(
+            f" mov.b32 value, ${word}; abs.f32 value, value; setp.lt.f32 finite, value, 0f7F800000;"
+            f" @finite add.u32 ${word}, ${word}, 0x1000;"
+            for word in range(len(words))
+        )
+        text = f"{{ .reg .pred finite; .reg .f32 value;{lines} }}"
+        constraints = ",".join(["=r"] * len(words) + [str(word) for word in range(len(words))])
+        result = ir.LiteralStructType([_I32] * len(words)) if len(words) > 1 else _I32
+        code = ir.InlineAsm(ir.FunctionType(result, [_I32] * len(words)), text, constraints)
+        rounded = builder.call(code, words)
+        return [builder.extract_value(rounded, word) for word in range(len(words))] if len(words) > 1 else [rounded]
+
+    @intrinsic
     def round_tf32(typing, word):
         """A float32, as its bits, rounded to the nearest TF32, halves away from zero; the digits below are noise.
 
         Hardware does not read them. cvt.rna would clear them, by a third instruction.
         """
+        return signature(types.uint32, types.uint32), lambda context, builder, sig, args: _rounded(builder, args)[0]
+
+    @intrinsic
+    def round_words_tf32(typing, registers, count):
+        """`round_tf32` of the first `count` words, a constant."""
+        if not hasattr(count, "literal_value"):
+            return None
+        size = count.literal_value
 
         def generate(context, builder, sig, args):
-            text = ("{ .reg .pred finite; .reg .f32 value; mov.b32 value, $0; testp.finite.f32 finite, value; "
-                    "@finite add.u32 $0, $0, 0x1000; }")
-            return builder.call(ir.InlineAsm(ir.FunctionType(_I32, [_I32]), text, "=r,0"), [args[0]])
+            first = data_of(context, builder, sig.args[0], args[0])
+            places = [builder.gep(first, [_I32(word)]) for word in range(size)]
+            for word, place in zip(_rounded(builder, [builder.load(place) for place in places]), places):
+                builder.store(word, place)
+            return context.get_dummy_value()
 
-        return signature(types.uint32, types.uint32), generate
+        return signature(types.void, registers, count), generate
 
     @intrinsic
     def pack_two(typing, low, high, like):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from nnk.kernels import parity
+from nnk.kernels.cuda import ROUNDOFFS
 from nnk.kernels.cuda._numba import SIMULATED
 from nnk.kernels.ops import OPS
 
@@ -46,5 +47,5 @@ def test_agrees_with_the_reference(op, case, layout, cuda_kernels, guarded):
     with np.errstate(all="ignore"):
         got = op.suite.run(kernels, **parity.make_inputs(case, np.float32, layout))
     assert got.keys() == want.keys()
-    excess = {name: parity.excess(got[name], want[name], terms[name], np.float32) for name in want}
+    excess = {name: parity.excess(got[name], want[name], terms[name], np.float32, ROUNDOFFS) for name in want}
     assert max(excess.values()) <= 1, f"error over tolerance: {excess}"
