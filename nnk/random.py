@@ -15,7 +15,7 @@ import numpy as np
 
 from nnk.dials import dial
 
-__all__ = ["generator", "get_state", "manual_seed", "next_call", "set_state"]
+__all__ = ["generator", "get_state", "manual_seed", "next_call", "seed", "set_state"]
 
 _lock = threading.Lock()
 _seed = secrets.randbits(64)
@@ -44,6 +44,11 @@ def manual_seed(seed: int) -> None:
         raise ValueError(f"seed is {seed}, expected 0 <= seed < 2**64")
     with _lock:
         _seed, _calls, _generator = int(seed), 0, np.random.default_rng(int(seed))
+
+
+def seed() -> int:
+    """Return the seed of kernels that draw."""
+    return _seed
 
 
 def generator() -> np.random.Generator:

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from nnk import backend, nn
+from nnk import backend, nn, random
 from nnk.dials import Dials
 from nnk.nn import pending
 
@@ -191,16 +191,17 @@ class _Held:
     """All that a graph has by address or by value, to see whether it was replaced.
 
     Compared are identities, some thousand of them: attributes of all modules (arrays, modes, rates), the parameters'
-    arrays and flags, the optimiser's options but for the rate, its states, and where the means are added up.
+    arrays and flags, the optimiser's options but for the rate, its states, and where the means are added up. And the
+    seed.
     """
 
     def __init__(self, step: Step):
         self.step, self.parts = step, _modules(step)
-        self.modules, self.options = list(self._modules()), list(self._options())
+        self.seed, self.modules, self.options = random.seed(), list(self._modules()), list(self._options())
 
     def same_modules(self) -> bool:
         """Return whether forward and backward would use what they used."""
-        return _same(self.modules, list(self._modules()))
+        return self.seed == random.seed() and _same(self.modules, list(self._modules()))
 
     def same_options(self) -> bool:
         """Return whether the update would."""

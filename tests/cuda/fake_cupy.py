@@ -260,6 +260,7 @@ class Device(contextlib.nullcontext):
         State.log.append("synchronize")
 
 
+no_context = contextlib.nullcontext
 _pool = MemoryPool()
 
 
@@ -275,7 +276,7 @@ cuda = types.SimpleNamespace(
     MemoryPool=MemoryPool,
     current=Stream.null,
     get_current_stream=lambda: cuda.current,
-    using_allocator=lambda malloc: contextlib.nullcontext(),
+    using_allocator=lambda malloc: no_context(),
     Device=lambda: Device(),
     runtime=types.SimpleNamespace(getDeviceCount=lambda: 1, memGetInfo=lambda: (2**30, 2**31)),
 )

@@ -153,7 +153,11 @@ def freeze(made):
     made.model[0].weight.requires_grad = False
 
 
-CHANGES = [change_data, change_mode, change_rate, change_states, change_option, change_precision, freeze]
+def change_seed(made):
+    nnk.manual_seed(9)
+
+
+CHANGES = [change_seed, change_data, change_mode, change_rate, change_states, change_option, change_precision, freeze]
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
@@ -329,3 +333,32 @@ def test_the_gradients_are_those_of_the_last_step(cupy):
         ends[-1].fit(images(), epochs=3)
     for ours, theirs in zip(*(made.model.parameters() for made in ends)):
         np.testing.assert_array_equal(ours.grad.get(), theirs.grad.get())
+
+
+def test_a_capture_has_a_stream_and_a_pool_of_its_own(cupy, monkeypatch):
+    allocators = []
+    monkeypatch.setattr(cupy.cuda, "using_allocator", lambda malloc: allocators.append(malloc) or cupy.no_context())
+    array, seen = cupy.asarray(np.zeros(3)), []
+
+    def work():
+        seen.append(cupy.cuda.current)
+        array.__iadd__(1)
+
+    captured = graph.Capture(work)
+    assert seen[0].non_blocking
+    assert cupy.cuda.current is cupy.Stream.null
+    assert allocators == [captured.pool.malloc]
+    assert captured.pool is not cupy.get_default_memory_pool()
+    assert array.get().tolist() == [0, 0, 0]
+    for expected in (1, 2):
+        captured.launch()
+        assert array.get().tolist() == [expected] * 3
+
+
+def test_a_capture_that_fails_is_ended(cupy):
+    array = cupy.asarray(np.zeros(3))
+    with pytest.raises(RuntimeError, match="not permitted when stream is capturing"):
+        graph.Capture(array.get)
+    assert cupy.State.tape is None
+    assert cupy.cuda.current is cupy.Stream.null
+    array.get()
