@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -108,10 +108,22 @@ def excess(
 
 
 def compare(
-    suite: Suite, case: Case, backend: ModuleType, dtype: DTypeLike = np.float32, layout: str = "native"
+    suite: Suite, case: Case, backend: ModuleType, dtype: DTypeLike = np.float32, layout: str = "native",
+    send: Callable[[np.ndarray], Any] = lambda x: x, fetch: Callable[[Any], np.ndarray] = lambda x: x,
 ) -> dict[str, float]:
-    """Run a case on a backend: the `excess` of every result over its tolerance, by name."""
+    """Run a case on a backend: the `excess` of every result over its tolerance, by name.
+
+    Where the backend's arrays are not NumPy's, `send` and `fetch` bring them there and back.
+    """
+
+    def sent(value: Any) -> Any:
+        if isinstance(value, list):
+            return [sent(item) for item in value]
+        return send(value) if isinstance(value, np.ndarray) else value
+
     want, terms = expected(suite, case, dtype)
-    got = suite.run(backend, **make_inputs(case, dtype, layout))
+    inputs = {name: sent(value) for name, value in make_inputs(case, dtype, layout).items()}
+    got = suite.run(backend, **inputs)
+    got = {name: fetch(value) for name, value in got.items()}
     roundoffs = getattr(backend, "ROUNDOFFS", {})
     return {name: excess(got.get(name), want[name], terms[name], dtype, roundoffs) for name in want}

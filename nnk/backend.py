@@ -47,6 +47,7 @@ __all__ = [
     "empty_cache",
     "get_num_threads",
     "get_precision",
+    "gpu",
     "is_float",
     "kernels",
     "memory_order",
@@ -321,6 +322,15 @@ def cuda_problem() -> str | None:
         return None if runtime.getDeviceCount() else "CuPy finds no GPU"
     except runtime.CUDARuntimeError as error:
         return f"CuPy finds no GPU ({error})"
+
+
+def gpu() -> tuple[str, str]:
+    """Return the name and compute capability of the current GPU, and the CUDA version that its driver runs."""
+    cupy = importlib.import_module("cupy")
+    number = cupy.cuda.Device().id
+    name = cupy.cuda.runtime.getDeviceProperties(number)["name"].decode()
+    capability, runs = cupy.cuda.Device(number).compute_capability, cupy.cuda.runtime.driverGetVersion()
+    return f"{name}, compute capability {capability[:-1]}.{capability[-1]}", f"{runs // 1000}.{runs % 1000 // 10}"
 
 
 def _simulated() -> bool:

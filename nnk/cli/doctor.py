@@ -15,6 +15,10 @@ from nnk import backend
 from .errors import CommandError, num_threads
 
 PACKAGES = ("numpy", "numba", "llvmlite", "safetensors", "tqdm", "scikit-learn", "matplotlib", "torch")
+CUDA_PACKAGES = (
+    "cupy-cuda13x", "cupy-cuda12x", "cupy", "numba-cuda", "cuda-bindings", "nvidia-nvvm", "nvidia-cuda-nvcc-cu12",
+    "nvidia-nvjitlink", "nvidia-nvjitlink-cu12",
+)  # fmt: skip
 FEATURES = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "neon", "sve")
 
 
@@ -27,14 +31,24 @@ def run(args: argparse.Namespace) -> int:
     for title, value in _machine():
         print(f"{title:<14} {value}", flush=True)
     print("\noperations, each against the float64 reference (compiling what is not in the cache yet)")
-    failed = 0
+    missing = backend.cuda_problem()
+    if missing:
+        print(f"not on a GPU: {missing}")
     ops = backend.kernels("ops").OPS
     width = max(len(op.name) for op in ops)
-    print(f"{'operation':<{width}}  {'cpu':<6}  error / allowed")
+    print(f"{'operation':<{width}}  {'cpu':<6}  {'error / allowed':<20}  {'cuda':<6}  error / allowed")
+    failed = 0
     for op in ops:
-        passed, detail = _check(op)
-        failed += not passed
-        print(f"{op.name:<{width}}  {'ok' if passed else 'FAILED':<6}  {detail}", flush=True)
+        right, detail = _check(op, "cpu")
+        shown = f"{op.name:<{width}}  {'ok' if right else 'FAILED':<6}  {detail:<20}"
+        if missing:
+            shown += "  -"
+        else:
+            right_there, detail = _check(op, "cuda")
+            shown += f"  {'ok' if right_there else 'FAILED':<6}  {detail}"
+            right = right and right_there
+        failed += not right
+        print(shown, flush=True)
     if failed:
         raise CommandError(f"{failed} of {len(ops)} operations failed", code=1)
     print(f"all {len(ops)} operations pass")
@@ -73,16 +87,26 @@ def _cpu() -> tuple[str, set[str]]:
 
 
 def _gpu() -> str:
-    cupy = next((name for name in ("cupy-cuda13x", "cupy-cuda12x", "cupy") if _version(name)[0] != "("), None)
+    found = ", ".join(f"{name} {_version(name)}" for name in CUDA_PACKAGES if _version(name)[0] != "(")
     problem = backend.cuda_problem()
-    found = f"{cupy} {_version(cupy)}" if cupy else "CuPy is not installed"
-    return f"{found}; {problem}" if problem else f"{found}; ready"
+    if problem:
+        return f"{found or 'no CUDA packages'}; {problem}"
+    device, runs = backend.gpu()
+    return f"{device}; driver of CUDA {runs}; {found}"
 
 
-def _check(op) -> tuple[bool, str]:
-    """Run the op's first case on the CPU: whether all results are right, and the worst of them."""
+def _check(op, device: str) -> tuple[bool, str]:
+    """Run the op's first case on a device: whether all results are right, and the worst of them."""
+
+    def send(x):
+        return backend.asarray_on(x, device)
+
+    def fetch(x):
+        return backend.asarray_on(x, "cpu")
+
     try:
-        errors = backend.kernels("parity").compare(op.suite, op.suite.cases[0], backend.kernels("cpu"))
+        kernels, compare = backend.kernels(device), backend.kernels("parity").compare
+        errors = compare(op.suite, op.suite.cases[0], kernels, send=send, fetch=fetch)
     except Exception as error:  # a self-test reports whatever breaks and goes on to the next
         return False, f"{type(error).__name__}: {error}"
     worst = max(errors, key=errors.get)

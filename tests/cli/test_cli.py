@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -292,6 +293,39 @@ def test_doctor_shows_the_machine_and_every_operation(capsys):
         assert re.search(rf"^{title} +\S", out, re.MULTILINE)
     for op in backend.kernels("ops").OPS:
         assert re.search(rf"^{op.name} +ok +", out, re.MULTILINE)
+
+
+@pytest.mark.skipif(backend.cuda_problem() is None, reason="there is a GPU")
+def test_doctor_says_why_there_is_no_cuda_column(capsys):
+    assert nnk_command("doctor") == 0
+    out = capsys.readouterr().out
+    assert f"not on a GPU: {backend.cuda_problem()}" in out
+    for op in backend.kernels("ops").OPS:
+        assert re.search(rf"^{op.name} +ok .* -$", out, re.MULTILINE)
+
+
+def test_doctor_checks_every_operation_on_the_gpu(capsys, monkeypatch):
+    """The CPU's kernels stand in for those of a GPU, and one of them is wrong."""
+    import nnk.cli.doctor  # noqa: F401 - before its backend is replaced
+
+    def wrong(x, *, out=None):
+        return np.abs(x)
+
+    there = types.SimpleNamespace(**{name: getattr(backend.kernels("cpu"), name) for op in backend.kernels("ops").OPS
+                                     for name in op.functions})  # fmt: skip
+    there.relu = wrong
+    find, sent = backend.kernels, []
+    monkeypatch.setattr(backend, "kernels", lambda name: there if name == "cuda" else find(name))
+    monkeypatch.setattr(backend, "asarray_on", lambda x, device: (sent.append(device), x)[1])
+    monkeypatch.setattr(backend, "cuda_problem", lambda: None)
+    monkeypatch.setattr(backend, "gpu", lambda: ("Card 7, compute capability 9.0", "13.0"))
+    assert nnk_command("doctor") == 1
+    out, err = capsys.readouterr()
+    assert re.search(r"^gpu +Card 7, compute capability 9\.0; driver of CUDA 13\.0", out, re.MULTILINE)
+    assert re.search(r"^relu +ok .*FAILED", out, re.MULTILINE)
+    assert re.search(r"^tanh +ok .*ok", out, re.MULTILINE)
+    assert "1 of " in err
+    assert sent.count("cuda") > len(find("ops").OPS)
 
 
 def test_doctor_fails_when_an_operation_is_wrong(capsys, monkeypatch):
