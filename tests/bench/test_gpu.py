@@ -400,6 +400,28 @@ def test_first_losses_that_differ_have_failed(gpu, steps, tmp_path, monkeypatch)
     assert "100.0 in torch contiguous" in why
 
 
+def test_steps_are_repeated_as_a_graph_on_a_gpu(gpu, steps, monkeypatch):
+    import importlib.util
+    import sys
+    from pathlib import Path
+
+    path = Path(__file__).parents[1] / "cuda" / "fake_cupy.py"
+    spec = importlib.util.spec_from_file_location("fake_cupy", path)
+    cupy = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "fake_cupy", cupy)
+    spec.loader.exec_module(cupy)
+    cupy.install(monkeypatch)
+    gpu.device, gpu.array = "cuda", cupy.asarray
+    (workload,) = steps.WORKLOADS.values()
+    losses = {}
+    for way, options in steps.graph_options():
+        side, numbers, losses[way] = steps.begin(lambda options=options: steps.Ours(workload, gpu, options), gpu)
+        assert bool(side.trainer._graphs.graphs) == (way == "graph")
+        assert side.host() > 0
+        assert numbers["s to the first step"] > 0
+    assert losses["graph"] == losses["eager"]
+
+
 def test_a_step_is_a_part_of_a_sample(steps):
     from harness import Timing
 
