@@ -169,6 +169,14 @@ class Gpu(Clock):
         if find_spec("torch"):
             import_module("torch").cuda.empty_cache()
 
+    def tensor_cores(self, dtype: str, precision: str) -> bool:
+        """Whether the backend takes products of arrays of this dtype there, in nnk's `precision`."""
+        try:
+            choose = import_module("nnk.kernels.cuda._choose")
+        except ModuleNotFoundError:
+            return False  # all its products are strict float32
+        return choose.factors(numpy_dtype(dtype), precision, choose.capability()) is not None
+
     def available(self) -> int:
         """Bytes that nobody holds, no library's pool either."""
         return self.xp.cuda.runtime.memGetInfo()[0]

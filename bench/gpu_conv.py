@@ -62,15 +62,13 @@ def layers() -> dict[str, Layer]:
 
 
 def modes(session: Session) -> dict[str, Mode]:
-    """What backend and device offer: a backend that knows more than strict float32 says so in conv2d.PRECISIONS."""
-    file = import_module(f"{session.gpu.kernels.__name__}.conv2d")
-    precisions, dtypes = getattr(file, "PRECISIONS", ("highest",)), session.gpu.dtypes()
-    found = {}
+    """What backend and device offer."""
+    gpu, found = session.gpu, {}
     for name, mode in MODES.items():
-        if mode.precision not in precisions:
-            session.leave_out(f"convolutions in {name}", f"the backend's precisions are {', '.join(precisions)}")
-        elif mode.dtype not in dtypes:
+        if mode.dtype not in gpu.dtypes():
             session.leave_out(f"convolutions in {name}", f"no arrays of {mode.dtype} can be made here")
+        elif name != "highest" and not gpu.tensor_cores(mode.dtype, mode.precision):
+            session.leave_out(f"convolutions in {name}", "the backend has strict float32 alone for it")
         else:
             found[name] = mode
     return found

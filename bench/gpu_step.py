@@ -46,8 +46,9 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Mode:
-    """What nnk's trainer and precision are set to, whether PyTorch may use TF32, and how near the losses must be."""
+    """Images' dtype, nnk's precision, its trainer's options, may PyTorch use TF32, how near must the losses be?"""
 
+    dtype: str
     precision: str
     options: Mapping[str, str]
     tf32: bool
@@ -55,9 +56,9 @@ class Mode:
 
 
 MODES = {
-    "float32": Mode("highest", {}, False, 1e-3),
-    "tf32": Mode("high", {}, True, 1e-2),
-    "bfloat16": Mode("high", {"precision": "bf16"}, True, 3e-2),
+    "float32": Mode("float32", "highest", {}, False, 1e-3),
+    "tf32": Mode("float32", "high", {}, True, 1e-2),
+    "bfloat16": Mode("bfloat16", "high", {"precision": "bf16"}, True, 3e-2),
 }
 
 
@@ -115,12 +116,10 @@ def graph_options() -> list[tuple[str, dict[str, Any]]]:
 
 def modes(session: Session) -> dict[str, Mode]:
     """The precisions that this nnk trains in."""
-    file = import_module(f"{session.gpu.kernels.__name__}.conv2d")
-    precisions, options = getattr(file, "PRECISIONS", ("highest",)), inspect.signature(train.Trainer).parameters
-    found = {}
+    options, found = inspect.signature(train.Trainer).parameters, {}
     for name, mode in MODES.items():
-        if mode.precision not in precisions:
-            session.leave_out(f"steps in {name}", f"the backend's precisions are {', '.join(precisions)}")
+        if mode.tf32 and not session.gpu.tensor_cores(mode.dtype, mode.precision):
+            session.leave_out(f"steps in {name}", "the backend has strict float32 alone for it")
         elif not mode.options.keys() <= options.keys():
             session.leave_out(f"steps in {name}", f"Trainer takes no {', '.join(mode.options)}")
         else:

@@ -37,6 +37,9 @@ def gpu():
         def free(self):
             pass
 
+        def tensor_cores(self, dtype, precision):
+            return False
+
         def available(self):
             return 10**9
 
@@ -319,10 +322,8 @@ def test_layers_of_all_networks_take_turns():
     assert len(found) == 23 + 9 + 12
 
 
-def test_a_layer_is_measured_in_what_the_backend_offers(gpu, layer, tmp_path, monkeypatch):
+def test_a_layer_is_measured_in_what_the_backend_offers(gpu, layer, tmp_path):
     pytest.importorskip("torch")
-    import sys
-
     import gpu_conv
 
     out = tmp_path / "gpu_conv.json"
@@ -332,8 +333,8 @@ def test_a_layer_is_measured_in_what_the_backend_offers(gpu, layer, tmp_path, mo
         f"convolution, highest, {direction}" for direction in ("forward", "input gradient", "weight gradient")
     ]
     assert all(row["peers"].keys() == {"torch channels_last"} for row in run["rows"])
-    assert run["left out"]["convolutions in tf32"] == "the backend's precisions are highest"
-    monkeypatch.setattr(sys.modules["nnk.kernels.reference.conv2d"], "PRECISIONS", ("highest", "high"), raising=False)
+    assert run["left out"]["convolutions in tf32"] == "the backend has strict float32 alone for it"
+    gpu.tensor_cores = lambda dtype, precision: True
     assert gpu_conv.main(["--out", str(out)], gpu=gpu) == 0
     run = json.loads(out.read_text(encoding="utf-8"))
     assert {row["precision"] for row in run["rows"]} == {"highest", "tf32", "float16"}
@@ -398,6 +399,18 @@ def test_first_losses_that_differ_have_failed(gpu, steps, tmp_path, monkeypatch)
     assert steps.main(["--only", "digits", "--out", str(out)], gpu=gpu) == 1
     (why,) = json.loads(out.read_text(encoding="utf-8"))["failed"].values()
     assert "100.0 in torch contiguous" in why
+
+
+def test_precisions_of_steps_are_those_of_backend_and_trainer(gpu, monkeypatch):
+    import gpu_step
+
+    out = {}
+    session = SimpleNamespace(gpu=gpu, leave_out=out.__setitem__)
+    assert list(gpu_step.modes(session)) == ["float32"]
+    assert out.keys() == {"steps in tf32", "steps in bfloat16"}
+    gpu.tensor_cores = lambda dtype, precision: True
+    monkeypatch.setattr(gpu_step.train, "Trainer", lambda model, precision=None: None)
+    assert list(gpu_step.modes(session)) == ["float32", "tf32", "bfloat16"]
 
 
 def test_steps_are_repeated_as_a_graph_on_a_gpu(gpu, steps, monkeypatch):
