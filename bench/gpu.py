@@ -171,10 +171,7 @@ class Gpu(Clock):
 
     def tensor_cores(self, dtype: str, precision: str) -> bool:
         """Whether the backend takes products of arrays of this dtype there, in nnk's `precision`."""
-        try:
-            choose = import_module("nnk.kernels.cuda._choose")
-        except ModuleNotFoundError:
-            return False  # all its products are strict float32
+        choose = import_module("nnk.kernels.cuda._choose")
         return choose.factors(numpy_dtype(dtype), precision, choose.capability()) is not None
 
     def available(self) -> int:
