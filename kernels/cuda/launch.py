@@ -123,7 +123,7 @@ class Kernel:
 
         if max(grid[1:]) > 65535 or self.block > 1024:
             raise RuntimeError(f"{self}: no GPU takes a grid of {grid} blocks of {self.block} threads")
-        seen, stored = [], None
+        seen, stored, nothing = [], None, np.empty(0, np.float32)
         for (name, kind), value in zip(self.fields.items(), args):
             if kind in _SCALARS:
                 value = float(value) if kind == FLOAT else operator.index(value)
@@ -137,8 +137,9 @@ class Kernel:
                 known = (str(_POINTERS[kind]),) if not stores else (stored,) if stored else self.dtypes
                 if array.dtype.name not in known:
                     raise TypeError(f"{self}: {name} points to {array.dtype}, expected {' or '.join(known)}")
-                stored = array.dtype.name if stores else stored
-            pointers = [Pointer(np.empty(0, np.float32) if array is None else array) for array in arrays]
+                if stores:
+                    stored, nothing = array.dtype.name, np.empty(0, array.dtype)
+            pointers = [Pointer(nothing if array is None else array) for array in arrays]
             seen.append(pointers if kind == TABLE else pointers[0])
         self._simulated[grid, self.block, 0, self.shared](*seen)
 
