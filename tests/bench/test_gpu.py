@@ -333,6 +333,7 @@ def test_a_layer_is_measured_in_what_the_backend_offers(gpu, layer, tmp_path):
         f"convolution, highest, {direction}" for direction in ("forward", "input gradient", "weight gradient")
     ]
     assert all(row["peers"].keys() == {"torch channels_last"} for row in run["rows"])
+    assert all(0 < error < 1e-5 for row in run["rows"] for error in row["more"]["error"].values())
     assert run["left out"]["convolutions in tf32"] == "the backend has strict float32 alone for it"
     gpu.tensor_cores = lambda dtype, precision: True
     assert gpu_conv.main(["--out", str(out)], gpu=gpu) == 0
@@ -341,17 +342,17 @@ def test_a_layer_is_measured_in_what_the_backend_offers(gpu, layer, tmp_path):
     assert run["left out"] == {"convolutions in bfloat16": "no arrays of bfloat16 can be made here"}
 
 
-def test_convolutions_that_differ_have_failed(gpu, layer, tmp_path, monkeypatch):
+def test_convolutions_that_differ_have_failed(gpu, layer, tmp_path):
     pytest.importorskip("torch")
-    import contest
     import gpu_conv
 
-    peers = contest.load_peers()
-    monkeypatch.setattr(peers, "conv2d", lambda *args, wrong=peers.conv2d, **kwargs: 1.01 * wrong(*args, **kwargs))
+    wrong = lambda *args, **kwargs: 1.01 * reference.conv2d(*args, **kwargs)  # noqa: E731
+    gpu.kernels = SimpleNamespace(__name__="kernels", conv2d=wrong, **{
+        name: getattr(reference, name) for name in ("conv2d_dgrad", "conv2d_wgrad", "conv2d_bgrad")})
     out = tmp_path / "gpu_conv.json"
     assert gpu_conv.main(["--out", str(out)], gpu=gpu) == 1
     (why,) = json.loads(out.read_text(encoding="utf-8"))["failed"].values()
-    assert "conv2d on net 3×3/2 3→4 6²: the results differ by 9.9e-03" in why
+    assert why == "RuntimeError: conv2d on net 3×3/2 3→4 6²: the results are 1.0e-02 off, not 1e-04 of their RMS"
 
 
 # ---------------------------------------------------------------- training steps
@@ -481,6 +482,18 @@ def test_without_a_peer_there_is_no_verdict():
     from gpu import Limits
 
     assert gpu_report.table([(a_row(), Limits(1e9, {}))])[1][-1] == ""
+
+
+@pytest.mark.parametrize(("ours", "verdict"), [(1.4e-6, "pass"), (1.6e-6, "miss")])
+def test_errors_are_held_against_the_peer_s(ours, verdict):
+    import gpu_report
+    from gpu import Limits
+
+    row = a_row(1.0, {"torch channels_last": 1.0}, group=gpu_report.conv("highest", "forward"),
+                more={"error": {"ours": ours, "torch channels_last": 1e-6}})
+    line = gpu_report.table([(row, Limits(1e9, {}))])[1]
+    assert line[-3:] == [f"{ours / 1e-6:.2f}", "best ≤ 1.25, error ≤ 1.5", verdict]
+    assert gpu_report.beside([row]) == []
 
 
 def test_classes_come_in_the_order_of_the_targets():
