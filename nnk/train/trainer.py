@@ -74,8 +74,8 @@ class Trainer:
             have at most this norm.
         clip_value: bring each element of the gradients into the range ±clip_value. Only one of the two can be given.
         graph: on a GPU, repeat the step as one CUDA graph (`nnk.train.graph`). None does so where modules, loss,
-            optimizer and metrics are all nnk's own; True with others too, which must not compute on the host what
-            changes from step to step, and raises where it cannot be done; False does not.
+            optimizer and metrics are all nnk's own and accumulate is 1; True with others too, which must not compute
+            on the host what changes from step to step, and raises where it cannot be done; False does not.
         precision: "bf16" or "fp16" trains a float32 model on a GPU in mixed precision (`nnk.train.precision`); with
             "fp16" the history has a column of the updates skipped so far, and steps are no graphs. None is float32.
         callbacks: more callbacks; those that keep a state come before the run directory's own, the others after.
@@ -89,7 +89,7 @@ class Trainer:
             is no list of `Callback`.
         ValueError: an unknown ``scheduler_interval``, or "step" with ReduceLROnPlateau; ``batch_size`` or
             ``accumulate`` below 1; a negative ``clip_norm``, a ``clip_value`` that is not above 0, or both; an unknown
-            ``precision``, or "fp16" with ``graph=True``.
+            ``precision``; ``graph=True`` with "fp16" or an ``accumulate`` above 1.
     """
 
     def __init__(
@@ -146,6 +146,8 @@ class Trainer:
         self.precision = MixedPrecision(precision)
         if self.precision.scales and graph:
             raise ValueError("graph is True with precision 'fp16', whose updates the host decides on")
+        if self.accumulate > 1 and graph:
+            raise ValueError(f"graph is True with accumulate {accumulate}, whose steps differ from one another")
         self._step = Step(model, self.loss, self.optimizer, metrics, self.accumulate, self.clipping, self.precision)
         self._graphs = StepGraphs(self._step, False if self.precision.scales else graph)
         for callback in callbacks:

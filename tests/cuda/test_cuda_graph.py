@@ -263,6 +263,8 @@ def test_steps_that_are_looked_at_or_gathered_are_eager(cupy):
     made = trainer(accumulate=2)
     made.fit(images(), epochs=3)
     assert replays(made) == 0
+    with pytest.raises(ValueError, match="graph is True with accumulate 2"):
+        trainer(accumulate=2, graph=True)
     made = trainer()
     with nn.watch(lambda module, output: None):
         made.fit(images(), epochs=2)
