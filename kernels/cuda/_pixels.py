@@ -90,6 +90,11 @@ def pieces(vector: bool) -> tuple:
     return width, read, write
 
 
+PLAN = {"threads": INT, "channels": INT, "share": INT, "by_share": LONG, "width": INT, "by_width": LONG,
+        "height": INT, "by_height": LONG}  # fmt: skip
+"""The arguments that a `Plan` gives a kernel, ahead of the kernel's own."""
+
+
 def both_kinds(**fields: str) -> Callable:
     """Decorator of make(vector), which gives a function: its kernels, (of single channels, of vectors)."""
 
@@ -107,23 +112,19 @@ def both_kinds(**fields: str) -> Callable:
 
 def pixel_kernels(**fields: str) -> Callable:
     """The same for kernels that a `Plan` runs: its arguments come first, then these fields."""
-    return both_kinds(**_PLAN, **fields)
-
-
-_PLAN = {"threads": INT, "channels": INT, "share": INT, "by_share": LONG, "width": INT, "by_width": LONG,
-         "height": INT, "by_height": LONG}  # fmt: skip
+    return both_kinds(**PLAN, **fields)
 
 
 class Plan:
-    """A launch over the pixels of a result (N, C, H, W).
+    """A launch over the pixels of a result (N, C, H, W), by vectors where they fit into C.
 
     The kernel's first arguments are the threads of the grid, the channels, and what `pixel_of` takes. An array that
     needs 2³¹ threads or more is refused: the launch's integers do not hold their number.
     """
 
-    def __init__(self, n: int, c: int, h: int, w: int, itemsize: int):
+    def __init__(self, n: int, c: int, h: int, w: int, itemsize: int, vector: bool = True):
         wide = 16 // itemsize
-        self.vector = c % wide == 0
+        self.vector = vector and c % wide == 0
         share = max(1, blocks(c, (wide if self.vector else QUAD) * EACH))
         threads = n * h * w * share if c else 0
         self.grid = blocks(threads, THREADS)

@@ -19,75 +19,24 @@ import math
 import numpy as np
 
 from ..shapes import pool_output_size
+from ._indices import as_words, index_dtype, pieces_of_indices
 from ._layout import Array, blocks, channels_last, deliver, empty_image
 from ._math import INFINITY, ZERO
-from ._numba import cuda, device, types
+from ._numba import cuda, types
 from ._pixels import EACH, THREADS, WIDEST, Plan, pieces, pixel_kernels, pixel_of, quotient, reciprocal_of
 from ._pooling import AXES, Pair, cell_axes, length_of, number_in, pixels_in, sliding_axes, windows_over
 from .launch import INT, LONG, STORAGE, U8, U32, kernel
 from .ptx import lanes, load_vector, reciprocal, store_vector
 
-_UINT8, _INT32 = np.dtype(np.uint8), np.dtype(np.int32)
-_BYTE, _NONE = np.uint32(0xFF), np.int32(0)
+_NONE = np.int32(0)
 _LARGE = 16  # pixels, from which on a block is worth while for each cell
-
-
-# ---------------------------------------------------------------- indices
-def _indices(vector: bool) -> tuple:
-    """put(small, words, wide, i, winner, left) and get(…) of the int32 of a piece, from element i on.
-
-    Pieces that are vectors go as words, of one wide index or of four of a byte; `words` is that view of the array.
-    """
-    if vector:
-
-        @device
-        def put(small, words, wide, i, winner, left, width):
-            if wide:
-                for lane in range(width):
-                    words[i + lane] = np.uint32(winner[lane])
-            else:
-                for word in range(width // 4):
-                    packed = np.uint32(winner[4 * word])
-                    for byte in range(1, 4):
-                        packed |= np.uint32(winner[4 * word + byte]) << np.uint32(8 * byte)
-                    words[(i >> 2) + word] = packed
-
-        @device
-        def get(small, words, wide, i, winner, left, width):
-            if wide:
-                for lane in range(width):
-                    winner[lane] = np.int32(words[i + lane])
-            else:
-                for word in range(width // 4):
-                    packed = words[(i >> 2) + word]
-                    for byte in range(4):
-                        winner[4 * word + byte] = np.int32((packed >> np.uint32(8 * byte)) & _BYTE)
-
-        return put, get
-
-    @device
-    def put(small, words, wide, i, winner, left, width):
-        for lane in range(width):
-            if lane < left:
-                if wide:
-                    words[i + lane] = np.uint32(winner[lane])
-                else:
-                    small[i + lane] = np.uint8(winner[lane])
-
-    @device
-    def get(small, words, wide, i, winner, left, width):
-        for lane in range(width):
-            if lane < left:
-                winner[lane] = np.int32(words[i + lane]) if wide else np.int32(small[i + lane])
-
-    return put, get
 
 
 # ---------------------------------------------------------------- kernels
 @pixel_kernels(x=STORAGE, y=STORAGE, small=U8, words=U32, wide=INT, pitch=INT, **AXES)
 def _largest(vector):
     pixels, read, write = pieces(vector)
-    put, _ = _indices(vector)
+    put, _ = pieces_of_indices(vector)
 
     def largest(
         threads, channels, share, by_share, width, by_width, height, by_height, x, y, small, words, wide, pitch,
@@ -140,7 +89,7 @@ def _largest(vector):
 @pixel_kernels(dy=STORAGE, dx=STORAGE, small=U8, words=U32, wide=INT, pitch=INT, **AXES)
 def _winnings(vector):
     pixels, read, write = pieces(vector)
-    _, get = _indices(vector)
+    _, get = pieces_of_indices(vector)
 
     def winnings(
         threads, channels, share, by_share, width, by_width, height, by_height, dy, dx, small, words, wide, pitch,
@@ -458,21 +407,13 @@ def adaptive_max_pool2d_backward(
     return _maximum_backward(dy, indices, x_shape, x_shape[3], cells, out)
 
 
-def _words(indices: Array, vector: bool) -> tuple[Array | None, Array | None, bool]:
-    """The arguments `small`, `words` and `wide` of a kernel for these indices, channels-last."""
-    wide = indices.dtype == _INT32
-    memory = indices.transpose(0, 2, 3, 1)
-    words = memory.view(np.uint32) if wide or vector else None
-    return (indices if words is None else None), words, wide
-
-
 def _maximum(x, counts, numbers, axes, out):
     """Maxima, and where they were as one of numbers[0] * numbers[1]."""
     n, c = x.shape[:2]
     x, y = channels_last(x), empty_image(n, c, *counts, x.dtype)
-    indices = empty_image(n, c, *counts, _INT32 if math.prod(numbers) > 256 else _UINT8)
+    indices = empty_image(n, c, *counts, index_dtype(math.prod(numbers)))
     plan = Plan(n, c, *counts, x.itemsize)
-    plan.run(_largest, x, y, *_words(indices, plan.vector), numbers[1], *axes)
+    plan.run(_largest, x, y, *as_words(indices, plan.vector), numbers[1], *axes)
     y_out, indices_out = out or (None, None)
     return deliver(y, y_out), deliver(indices, indices_out)
 
@@ -480,7 +421,7 @@ def _maximum(x, counts, numbers, axes, out):
 def _maximum_backward(dy, indices, x_shape, pitch, axes, out):
     dy, indices, dx = channels_last(dy), channels_last(indices), empty_image(*x_shape, dy.dtype)
     plan = Plan(*x_shape, dy.itemsize)
-    plan.run(_winnings, dy, dx, *_words(indices, plan.vector), pitch, *axes)
+    plan.run(_winnings, dy, dx, *as_words(indices, plan.vector), pitch, *axes)
     return deliver(dx, out)
 
 
