@@ -61,5 +61,9 @@ def running() -> Any:
 
 
 def thread() -> Any:
-    """The CUDA thread that runs; its `copies` are a deque of those under way."""
+    """The CUDA thread that runs: its `number` in its `block`, its `copies` and `products` under way, in deques.
+
+    `block.barriers` are those in shared memory; there a thread may `sleep` until another lets it `wake`. `hasty` tells
+    whether bulk copies land at once. `warpgroup` is to four warps what `collective` is to one.
+    """
     return running()

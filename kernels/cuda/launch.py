@@ -7,8 +7,9 @@
 
 A kernel's arguments are pointers and scalars, declared by kind. `STORAGE` pointers are to float32, float16 or bfloat16,
 one dtype for all of a call: the kernel is compiled once for each. A `TABLE` (`_tensors.py`) holds such pointers,
-`table[i]` is one. Other pointers have a dtype of their own. Arrays must be dense, None is a null pointer. Work is
-queued on CuPy's current stream of the current device.
+`table[i]` is one. Other pointers have a dtype of their own. Arrays must be dense, None is a null pointer. A `MAP` is a
+tensor map (`_tensor_map.py`), passed by value; the kernel sees its address. Work is queued on CuPy's current stream of
+the current device.
 
 Machine code is compiled at the first call for a dtype and an architecture, and kept on disk. Numba's own dispatcher,
 which this replaces, needs 13 to 110 µs a launch.
@@ -36,12 +37,13 @@ from ..codestore import CodeStore
 from ._link import arch, binding, link, made_by, too_new
 from ._numba import SIMULATED, cuda, types
 
-STORAGE, TABLE, F32, F64, I32, I64, U8, U32, U64, FLOAT, INT, UINT, LONG = (
-    "storage", "table", "f32", "f64", "i32", "i64", "u8", "u32", "u64", "FLOAT", "INT", "UINT", "LONG",
+STORAGE, TABLE, F32, F64, I32, I64, U8, U32, U64, FLOAT, INT, UINT, LONG, MAP = (
+    "storage", "table", "f32", "f64", "i32", "i64", "u8", "u32", "u64", "FLOAT", "INT", "UINT", "LONG", "MAP",
 )  # fmt: skip
 _POINTERS = {F32: types.float32, F64: types.float64, I32: types.int32, I64: types.int64, U8: types.uint8,
              U32: types.uint32, U64: types.uint64}
-_SCALARS = {FLOAT: (types.float32, "f"), INT: (types.int32, "i"), UINT: (types.uint32, "I"), LONG: (types.int64, "q")}
+_SCALARS = {FLOAT: (types.float32, "f"), INT: (types.int32, "i"), UINT: (types.uint32, "I"), LONG: (types.int64, "q"),
+            MAP: (types.uint64, "128s")}
 _STORED = {"float32": types.float32, "float16": types.float16, "bfloat16": types.uint16}
 _FLOAT32 = np.dtype(np.float32)
 _NOT_FOR_THIS_DRIVER = (
@@ -125,6 +127,9 @@ class Kernel:
             raise RuntimeError(f"{self}: no GPU takes a grid of {grid} blocks of {self.block} threads")
         seen, stored, nothing = [], None, np.empty(0, np.float32)
         for (name, kind), value in zip(self.fields.items(), args):
+            if kind == MAP:
+                seen.append(value)
+                continue
             if kind in _SCALARS:
                 value = float(value) if kind == FLOAT else operator.index(value)
                 seen.append(np.dtype(str(_SCALARS[kind][0])).type(value))
@@ -175,7 +180,14 @@ class Kernel:
         mangled = re.search(r"\.entry\s+_ZN?(\w+)", code).group(1)
         code = re.sub(rf"_Z\w*?{mangled}", lambda name: self.entry + "_env" * ("NumbaEnv" in name[0]), code)
         arrays: dict[str, str] = {}
-        return re.sub(r"_cudapy_\w+", lambda name: arrays.setdefault(name[0], f"{self.entry}_{len(arrays)}"), code)
+        code = re.sub(r"_cudapy_\w+", lambda name: arrays.setdefault(name[0], f"{self.entry}_{len(arrays)}"), code)
+        for number in (i for i, kind in enumerate(self._kinds) if kind == MAP):
+            # Numba knows no arguments of 128 bytes: it passes a word, which is made the place where the bytes lie.
+            name = f"{self.entry}_param_{number}"
+            code = re.sub(rf"\.param \.[ub]64 {name}\b", f".param .align 64 .b8 {name}[128]", code)
+            code = re.sub(rf"ld\.param\.[ub]64\s+(%\w+), \[{name}\];", rf"mov.b64 \1, {name}; cvta.param.u64 \1, \1;",
+                          code)
+        return code
 
     def cubin(self, dtype: str, capability: tuple) -> bytes:
         """The machine code, from disk or compiled now and kept there; needs no driver."""
@@ -240,9 +252,9 @@ class _Loaded:
     def _room(self) -> tuple[ctypes.Array, int]:
         """This thread's memory for the arguments of a call, and the address of the table of their addresses."""
         self._make_current()
-        codes = self.layout.format
+        codes = list(map(_code, self.kernel.fields.values()))
         room = (ctypes.c_uint64 * (self.layout.size // 8 + 1))()
-        ends = [struct.calcsize(codes[: i + 1]) for i in range(len(codes))]
+        ends = [struct.calcsize("".join(codes[: i + 1])) for i in range(len(codes))]
         starts = [ctypes.addressof(room) + end - struct.calcsize(code) for code, end in zip(codes, ends)]
         self.local.table = (ctypes.c_void_p * len(codes))(*starts)
         self.local.room = room, ctypes.addressof(self.local.table)
@@ -277,6 +289,12 @@ class _Loaded:
 def current_device() -> int:
     """The number of the device on which kernels run now."""
     return _cupy().cuda.runtime.getDevice()
+
+
+@functools.cache
+def multiprocessors(device: int) -> int:
+    """How many multiprocessors a device has."""
+    return _cupy().cuda.Device(device).attributes["MultiProcessorCount"]
 
 
 @functools.cache

@@ -5,6 +5,8 @@ milliseconds, and every run is the same. A thread runs until it meets a barrier 
 the order is forward, or backward with `order.backward`, so that what depends on it shows. On top of Numba's:
 
 - warps meet in collectives (`ptx.shuffle_xor`, …), of all 32 lanes; asynchronous copies wait with their thread;
+- warpgroups meet where they wait for their products (`ptx_wgmma.py`); threads sleep at barriers in shared memory
+  (`ptx_tma.py`), whose copies land late in the forward order and at once in the backward one;
 - shared and local memory begin as NaN (all bits set), and a thread that leaves is not waited for;
 - a barrier or collective that not everybody reaches is an error, and so is a warp whose lanes are in different ones.
 
@@ -33,13 +35,13 @@ _running = SimpleNamespace(thread=None)
 class Thread:
     """One CUDA thread, with what the simulator asks of a system thread."""
 
-    __slots__ = ("block", "blockIdx", "copies", "greenlet", "number", "threadIdx")
+    __slots__ = ("block", "blockIdx", "copies", "greenlet", "number", "products", "threadIdx")
 
     def __init__(self, block: Block, number: int, thread_index, block_index):
         self.block, self.number = block, number
         self.threadIdx, self.blockIdx = thread_index, block_index
         self.greenlet = greenlet.greenlet(block.body)
-        self.copies = deque()
+        self.copies, self.products = deque(), deque()
 
     @property
     def thread_id(self) -> int:
@@ -56,6 +58,26 @@ class Thread:
 
     def syncthreads_or(self, value) -> int:
         return self.block.barrier.meet(self, value, lambda values: [int(any(values))] * len(values))
+
+
+    @property
+    def hasty(self) -> bool:
+        """Do bulk copies land at once?"""
+        return order.backward
+
+    def warpgroup(self, value, exchange):
+        """Every lane of the warpgroup gives a value and gets its own item of `exchange(values)`."""
+        return self.block.warpgroups[self.number // 128].meet(self, value, exchange)
+
+    def sleep(self, reason: str) -> None:
+        """Let others run until one of them calls `wake`."""
+        self.block.sleepers[self] = reason
+        self.block.hub.switch()
+
+    def wake(self) -> None:
+        """The thread goes on when its turn comes."""
+        del self.block.sleepers[self]
+        self.block.ready.append(self)
 
 
 class Meeting:
@@ -102,8 +124,14 @@ class Block:
         self.count = int(np.prod(block_dim))
         self.ready: deque[Thread] = deque()
         self.barrier = Meeting(self, "barrier", range(self.count))
-        starts = range(0, self.count, 32)
-        self.warps = [Meeting(self, f"warp {i}", range(s, min(s + 32, self.count))) for i, s in enumerate(starts)]
+        self.warps, self.warpgroups = self.meetings("warp", 32), self.meetings("warpgroup", 128)
+        self.barriers: dict = {}  # those in shared memory, by address
+        self.sleepers: dict[Thread, str] = {}
+
+    def meetings(self, name: str, size: int) -> list[Meeting]:
+        """One for every `size` threads."""
+        starts = range(0, self.count, size)
+        return [Meeting(self, f"{name} {i}", range(s, min(s + size, self.count))) for i, s in enumerate(starts)]
 
     def body(self, thread: Thread) -> None:
         with np.errstate(all="ignore"):  # each greenlet has a state of its own, as in NumPy's contexts
@@ -125,7 +153,8 @@ class Block:
             except Exception as error:
                 where = f"thread {list(thread.threadIdx)} of block {list(block_index)}"
                 raise type(error)(f"{where}: {error}").with_traceback(error.__traceback__) from None
-        stuck = [meeting.name for meeting in (self.barrier, *self.warps) if meeting.waiting]
+        meetings = (self.barrier, *self.warps, *self.warpgroups)
+        stuck = [*(meeting.name for meeting in meetings if meeting.waiting), *sorted(set(self.sleepers.values()))]
         if stuck:
             raise RuntimeError(f"threads wait for ever at {', '.join(stuck)} of block {list(block_index)}")
 

@@ -20,6 +20,7 @@ from nnk.kernels.cuda.launch import (
     I64,
     INT,
     LONG,
+    MAP,
     STORAGE,
     U8,
     U32,
@@ -31,7 +32,15 @@ from nnk.kernels.cuda.launch import (
 pytestmark = pytest.mark.skipif(SIMULATED, reason="the simulator launches nothing")
 
 ERRORS = {0: "CUDA_SUCCESS", 1: "CUDA_ERROR_INVALID_VALUE", 200: "CUDA_ERROR_INVALID_IMAGE"}
-READ = {"f": ctypes.c_float, "i": ctypes.c_int32, "I": ctypes.c_uint32, "q": ctypes.c_int64, "Q": ctypes.c_uint64}
+
+
+class Map(ctypes.Structure):
+    _fields_ = (("bytes", ctypes.c_uint8 * 128),)
+    value = property(bytes)
+
+
+READ = {"f": ctypes.c_float, "i": ctypes.c_int32, "I": ctypes.c_uint32, "q": ctypes.c_int64, "Q": ctypes.c_uint64,
+        "128s": Map}
 
 
 class Result(int):
@@ -83,7 +92,7 @@ class Driver:
         codes = self.codes
         where = (ctypes.c_void_p * len(codes)).from_address(table)
         args = tuple(READ[code].from_address(at).value for code, at in zip(codes, where))
-        assert all(at % ctypes.sizeof(READ[code]) == 0 for code, at in zip(codes, where))
+        assert all(at % min(ctypes.sizeof(READ[code]), 8) == 0 or code == "128s" for code, at in zip(codes, where))
         self.launches.append(SimpleNamespace(function=function, grid=(x, y, z), block=(bx, by, bz), shared=shared,
                                              stream=stream, args=args, thread=threading.get_ident()))
         return self.answer("cuLaunchKernel")
@@ -129,6 +138,13 @@ def test_cuda_every_kind_of_argument_arrives(machine):
     run(3, -(2**31), x, 2**32 - 1, b, 0.5, c, d, -(2**63), e, f, g, h)
     x, b, c, d, e, f, g, h = (array.data.ptr for array in pointers)
     assert machine.driver.launches[-1].args == (-(2**31), x, 2**32 - 1, b, 0.5, c, d, -(2**63), e, f, g, h)
+
+
+def test_cuda_a_tensor_map_is_passed_by_value(machine):
+    run = made(machine, n=INT, x=STORAGE, first=MAP, second=MAP, m=LONG)
+    first, second = bytes(range(128)), bytes(range(128, 256))
+    run(1, 3, Array(64), first, second, 4)
+    assert machine.driver.launches[-1].args == (3, 64, first, second, 4)
 
 
 def test_cuda_none_is_a_null_pointer(machine):

@@ -1,0 +1,191 @@
+"""Convolution as an implicit matrix product on Hopper's tensor cores, fed by the copy engine: rung (d), sm_90a.
+
+    y[m, k] = act(scale[k] Σ_{u, v, c} x[pixel(m, u, v), c] · rows[k, (u, v, c)] + bias[k] + residual[m, k])
+
+m = (n, i, j) as in `_window.py`, operands as `_operands.py` makes them: float32 (multiplied as TF32), float16 or
+bfloat16; sums are float32. A block computes tiles of 128 pixels × 256 outputs (128 or 64 where that keeps the card
+busier) of one group, one after another: the grid is as large as the card. The reduction goes by steps of 128 bytes, 32
+or 64 channels of one tap. Nine warps have two roles:
+
+    producer: one thread        for each tile and step, wait until the stage is empty, ask the copy engine for 128
+                                pixels of x at this tap (im2col mode) and for the rows of the matrix
+    consumers: 2 warpgroups     wait until the stage is full, 4 products of 64 pixels × 256 outputs; when those of the
+                                step before are done, hand back its stage. At the end scale, bias, floor, write
+
+    shared memory, 128-byte rows        stage 0             stage 1        …        strips      barriers
+    (permuted, `ptx_wgmma.py`)     | pixels | outputs | pixels | outputs | … | 8 · 16 rows | full 0, empty 0, full 1, …
+                                     16 KB    32 KB                            20 KB
+
+There are 4 stages for 256 outputs (192 KB of copies under way) and for 128, 8 for 64. A step reads 48 KB for
+2 · 128 · 256 · 32 operations in TF32, twice as many with 16 bits: 43 or 85 operations a byte. 168 registers a thread
+are enough for 128 sums. Handing registers from a producer of four warps to the consumers (setmaxnreg) would leave them
+more, but the assembler ignores it in code that is made for linking, as nvJitLink's is.
+
+No thread computes an address of x: the engine walks through the pixels, and puts zeros where a tap leaves the image and
+where channels end in the middle of a step. `supports` says what it can walk.
+
+Sources: Parallel Thread Execution ISA, NVIDIA; Chetlur et al. (2014), arXiv:1410.0759, for the implicit product.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._layout import Array, blocks
+from ._numba import SIMULATED, cuda, types
+from ._operands import ROW
+from ._tensor_map import Walk, fits, pixels, tiled
+from ._wgmma_rows import STRIP, write_rows
+from ._window import Axis
+from .launch import F32, INT, MAP, STORAGE, Kernel, current_device, kernel, multiprocessors
+from .ptx import lanes, quotient
+from .ptx_tma import (
+    barrier_arrive,
+    barrier_expect,
+    barrier_init,
+    barrier_wait,
+    load_pixels,
+    load_tile,
+    prefetch_map,
+    publish_barriers,
+)
+from .ptx_wgmma import clear, hold, multiply_shared, wgmma_commit, wgmma_fence, wgmma_wait
+
+int32 = np.int32
+ROWS, WARPS = 128, 8  # pixels of a tile, warps that multiply
+THREADS = 32 * (WARPS + 1)
+_HALF = ROWS * ROW // 4 // 2  # words of the pixels of one consumer
+_STAGES = {256: 4, 128: 4, 64: 8}  # powers of two
+
+
+def _tile(columns: int, output: str = STORAGE) -> Kernel:
+    """`output` is the kind of y and of the residual."""
+    stages, multiply, keep = _STAGES[columns], multiply_shared[columns], hold[columns]
+    empty_sums, write = clear[columns], write_rows[columns]
+    right = 2 * _HALF  # where the outputs' rows begin in a stage, in words
+    stage_words = right + columns * ROW // 4
+    strips = stages * stage_words
+    full, empty = strips + WARPS * STRIP, strips + WARPS * STRIP + 2
+    stage_bytes = 4 * stage_words
+    sums_count = columns // 2
+
+    def tma_gemm(rows, x_map, rows_map, y, scale, bias, residual, tiles, tiles_m, tiles_n, pixel_count, group_channels,
+                 grid_h, grid_w, taps_h, taps_w, first_h, first_w, step_h, step_w, tap_h, tap_w, move_h, move_w,
+                 outputs, group_outputs, out_h, out_w, height, width, pitch_h, pitch_w, has_scale, has_bias,
+                 has_residual, rectify):
+        words = cuda.shared.array(0, types.uint32, alignment=1024)
+        floats = cuda.shared.array(0, types.float32, alignment=1024)
+        thread = int32(cuda.threadIdx.x)
+        depth = 8 * lanes(rows)
+        chunks = (group_channels + depth - 1) // depth
+        steps = taps_h * taps_w * chunks
+        if thread == 0:
+            for i in range(stages):
+                barrier_init(words, full + 4 * i, 1)
+                barrier_init(words, empty + 4 * i, WARPS)
+            publish_barriers()
+        cuda.syncthreads()
+
+        warp = thread // 32
+        n = int32(0)  # steps done, of all tiles: n mod stages is the stage; with each round the parity changes
+        if warp < WARPS:
+            sums = cuda.local.array(sums_count, types.float32)
+            consumer, lane = warp // 4, thread % 32
+            for tile in range(cuda.blockIdx.x, tiles, cuda.gridDim.x):
+                empty_sums(sums)
+                for step in range(steps):
+                    stage = n & (stages - 1)
+                    at = int32(stage * stage_words)
+                    barrier_wait(words, full + 4 * stage, n // stages & 1)
+                    keep(sums)
+                    wgmma_fence()
+                    for k in range(4):
+                        multiply(sums, words, at + consumer * _HALF + 8 * k, at + right + 8 * k, rows)
+                    wgmma_commit()
+                    wgmma_wait(1)
+                    if step > 0 and lane == 0:
+                        barrier_arrive(words, empty + 4 * ((n - 1) & (stages - 1)))
+                    n = int32(n + 1)
+                wgmma_wait(0)
+                keep(sums)
+                if lane == 0:
+                    barrier_arrive(words, empty + 4 * ((n - 1) & (stages - 1)))
+                rest = quotient(tile, tiles_n)
+                group = quotient(rest, tiles_m)
+                write(
+                    sums, words, floats, strips + warp * STRIP, y, scale, bias, residual,
+                    (rest - group * tiles_m) * ROWS + consumer * 64 + warp % 4 * 16, (tile - rest * tiles_n) * columns,
+                    pixel_count, grid_h, grid_w, outputs, group, group_outputs, out_h, out_w, height, width, pitch_h,
+                    pitch_w, has_scale, has_bias, has_residual, rectify)
+        elif thread == WARPS * 32:
+            prefetch_map(x_map)
+            prefetch_map(rows_map)
+            for tile in range(cuda.blockIdx.x, tiles, cuda.gridDim.x):
+                rest = quotient(tile, tiles_n)
+                group = quotient(rest, tiles_m)
+                row = (rest - group * tiles_m) * ROWS
+                output = group * group_outputs + (tile - rest * tiles_n) * columns
+                line = quotient(row, grid_w)
+                image = quotient(line, grid_h)
+                h = first_h + (line - image * grid_h) * step_h
+                w = first_w + (row - line * grid_w) * step_w
+                c, u, v = 0, 0, 0
+                for _ in range(steps):
+                    stage = n & (stages - 1)
+                    at = stage * stage_words
+                    barrier_wait(words, empty + 4 * stage, 1 - (n // stages & 1))
+                    barrier_expect(words, full + 4 * stage, stage_bytes)
+                    load_pixels(words, at, x_map, full + 4 * stage, group * group_channels + c, w, h, image,
+                                tap_w + v * move_w, tap_h + u * move_h)
+                    load_tile(words, at + right, rows_map, full + 4 * stage, c, u * taps_w + v, output)
+                    c += depth
+                    if c >= group_channels:
+                        c = 0
+                        v += 1
+                        if v == taps_w:
+                            v = 0
+                            u += 1
+                    n = int32(n + 1)
+
+    pointers = dict(rows=STORAGE, x_map=MAP, rows_map=MAP, y=output, scale=F32, bias=F32, residual=output)
+    names = tma_gemm.__code__.co_varnames[len(pointers) : tma_gemm.__code__.co_argcount]
+    dtypes = ("float32", "float16", "bfloat16") if output == STORAGE else ("bfloat16",)
+    return kernel(block=THREADS, shared=4 * (full + 4 * stages), blocks_per_sm=1, arch="sm_90a", dtypes=dtypes,
+                  name=f"tma_gemm_{columns}" + "_to_float32" * (output == F32), **pointers,
+                  **dict.fromkeys(names, INT))(tma_gemm)
+
+
+_TILES = {(columns, output): _tile(columns, output) for columns in _STAGES for output in (STORAGE, F32)}
+
+
+def supports(x: Array, y: Array, groups: int, window: tuple[Axis, Axis]) -> bool:
+    """Can the copy engine gather these pixels? Whole vectors in, whole vectors out, taps within its reach; where there
+    are groups, none may end in the middle of a step."""
+    vector, inner, (h, w) = 16 // x.itemsize, x.shape[1] // groups, window
+    whole = inner % vector == y.shape[1] // groups % vector == 0
+    return (whole and (groups == 1 or inner % (8 * vector) == 0) and min(*x.shape, *y.shape, h.taps, w.taps) > 0
+            and fits(h, x.shape[2]) and fits(w, x.shape[3]))
+
+
+def convolve(x: Array, rows: Array, y: Array, groups: int, window: tuple[Axis, Axis], scale: Array | None = None,
+             bias: Array | None = None, rectify: bool = False, residual: Array | None = None) -> None:
+    """Fill the pixels of y (x's dtype, or float32) that belong to this window.
+
+    x is of `images`, rows of `weight_rows`, y and the residual are channels-last; all this is what it `supports`.
+    """
+    (images, channels, *source), (outputs, *size), (h, w) = x.shape, y.shape[1:], window
+    count, inner, group_outputs = images * h.count * w.count, channels // groups, outputs // groups
+    card = 2 if SIMULATED else multiprocessors(current_device())
+
+    def tiles(columns: int) -> int:
+        return blocks(count, ROWS) * blocks(group_outputs, columns) * groups
+
+    # As many rounds as the card needs for all tiles; what a tile costs beside its columns is about 64 of them.
+    columns = min(_STAGES, key=lambda columns: blocks(tiles(columns), card) * (columns + 64))
+    down, across = Walk.of(h, source[0]), Walk.of(w, source[1])
+    _TILES[columns, STORAGE if x.dtype == y.dtype else F32](
+        min(tiles(columns), card), rows, pixels(x, window, ROWS), tiled(rows, inner, h.taps * w.taps, columns), y,
+        scale, bias, residual, tiles(columns), blocks(count, ROWS), blocks(group_outputs, columns), count, inner,
+        h.count, w.count, h.taps, w.taps, down.first, across.first, h.step, w.step, -down.lowest, -across.lowest,
+        h.move, w.move, outputs, group_outputs, h.out, w.out, *size, h.pitch, w.pitch, scale is not None,
+        bias is not None, residual is not None, rectify)
