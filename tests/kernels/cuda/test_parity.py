@@ -49,3 +49,12 @@ def test_agrees_with_the_reference(op, case, layout, cuda_kernels, guarded):
     assert got.keys() == want.keys()
     excess = {name: parity.excess(got[name], want[name], terms[name], np.float32, ROUNDOFFS) for name in want}
     assert max(excess.values()) <= 1, f"error over tolerance: {excess}"
+
+
+@pytest.mark.parametrize("op", [pytest.param(op, id=f"cuda-{op.name}-float16") for op in OPS])
+def test_halves_agree_with_the_reference(op, cuda_kernels, guarded):
+    case = op.suite.cases[0]
+    want, terms = parity.expected(op.suite, case, np.float16)
+    got = op.suite.run(guarded(cuda_kernels, op), **parity.make_inputs(case, np.float16))
+    excess = {name: parity.excess(got[name], want[name], terms[name], np.float16) for name in want}
+    assert max(excess.values()) <= 1, f"error over tolerance: {excess}"
