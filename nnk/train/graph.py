@@ -56,11 +56,15 @@ class StepGraphs:
         self.with_update = True
         self.largest = self.wasted = self.altered = 0
 
+    def new_epoch(self) -> None:
+        """Take whatever size of batch comes next for a whole one."""
+        self.largest = 0
+
     def repeat(self, x: Any, y: Any) -> bool:
         """Make the update from a batch by a graph; False where that is for the caller to do.
 
-        The first batches of a shape are the caller's, those with fewer samples than one before (such as the last of an
-        epoch), and all that cannot be captured.
+        The first batches of a shape are the caller's, those with fewer samples than one before in the epoch (such as
+        its last), and all that cannot be captured.
         """
         if self.wanted is False or not self._possible(x, y) or len(x) < self.largest:
             return False

@@ -291,6 +291,7 @@ class Trainer:
     # ---------------------------------------------------------------- the loop
     def _train_epoch(self, train: DataLoader | Iterable) -> None:
         self._step.train()
+        self._graphs.new_epoch()
         with contextlib.closing(pairs(train, self.epoch, self.batch, device_of(self.model))) as batches:
             for x, y in batches:
                 self._one_batch(x, y)

@@ -116,6 +116,14 @@ def test_a_shape_that_changes_is_captured_anew(cupy):
     assert counts == {6: 2 + 2, 7: 2, 8: 2}
 
 
+def test_smaller_batches_are_captured_when_an_epoch_has_no_others(cupy):
+    made = trainer()
+    made.fit(images(), epochs=1)
+    x, y = images()
+    made.fit([(x[:4], y[:4])] * 5)
+    assert sorted((shape[0][0], one.replays) for shape, one in made._graphs.graphs.items()) == [(4, 3), (8, 2)]
+
+
 def test_few_shapes_are_kept(cupy):
     rng = np.random.default_rng(0)
     model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).to("cuda")
