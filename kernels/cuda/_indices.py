@@ -1,6 +1,7 @@
 """Indices of winners, uint8 or int32, as pooling and maxout keep them beside their maxima.
 
-Those of a vector of channels go through memory as words of 32 bits: one of an int32, or four of uint8 at once.
+Those of a vector of channels, if uint8, go through memory as words of four. int32 ones, which only windows of more than
+256 pixels have, go one by one, as do their channels.
 """
 
 from __future__ import annotations
@@ -15,34 +16,26 @@ _UINT8, _INT32, _BYTE = np.dtype(np.uint8), np.dtype(np.int32), np.uint32(0xFF)
 
 
 def pieces_of_indices(vector: bool) -> tuple:
-    """put(small, words, wide, i, winner, left) and get(…) of the int32 of a piece, from element i on.
+    """put(small, words, wide, i, winner, left, width) and get(…) of the int32 of a piece, from element i on.
 
-    Pieces that are vectors go as words, of one wide index or of four of a byte; `words` is that view of the array.
+    `words` is the array in units of 32 bits, where these are what is read; else `small` is the array.
     """
     if vector:
 
         @device
         def put(small, words, wide, i, winner, left, width):
-            if wide:
-                for lane in range(width):
-                    words[i + lane] = np.uint32(winner[lane])
-            else:
-                for word in range(width // 4):
-                    packed = np.uint32(winner[4 * word])
-                    for byte in range(1, 4):
-                        packed |= np.uint32(winner[4 * word + byte]) << np.uint32(8 * byte)
-                    words[(i >> 2) + word] = packed
+            for word in range(width // 4):
+                packed = np.uint32(winner[4 * word])
+                for byte in range(1, 4):
+                    packed |= np.uint32(winner[4 * word + byte]) << np.uint32(8 * byte)
+                words[(i >> 2) + word] = packed
 
         @device
         def get(small, words, wide, i, winner, left, width):
-            if wide:
-                for lane in range(width):
-                    winner[lane] = np.int32(words[i + lane])
-            else:
-                for word in range(width // 4):
-                    packed = words[(i >> 2) + word]
-                    for byte in range(4):
-                        winner[4 * word + byte] = np.int32((packed >> np.uint32(8 * byte)) & _BYTE)
+            for word in range(width // 4):
+                packed = words[(i >> 2) + word]
+                for byte in range(4):
+                    winner[4 * word + byte] = np.int32((packed >> np.uint32(8 * byte)) & _BYTE)
 
         return put, get
 
@@ -71,7 +64,12 @@ def index_dtype(count: int) -> np.dtype:
 
 def as_words(indices: Array, vector: bool) -> tuple[Array | None, Array | None, bool]:
     """The arguments `small` (U8), `words` (U32) and `wide` (INT) of a kernel for these indices, channels-last."""
-    wide = indices.dtype == _INT32
+    wide = is_wide(indices)
     if not wide and not vector:
         return indices, None, wide
     return None, indices.transpose(strides.channels_last_order(indices.ndim)).view(np.uint32), wide
+
+
+def is_wide(indices: Array) -> bool:
+    """Whether the indices are int32, which only kernels of single channels take."""
+    return indices.dtype == _INT32

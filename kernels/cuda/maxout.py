@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import strides
-from ._indices import as_words, index_dtype, pieces_of_indices
+from ._indices import as_words, index_dtype, is_wide, pieces_of_indices
 from ._layout import Array, channels_last, deliver, ordered
 from ._math import INFINITY, ZERO
 from ._numba import cuda, types
@@ -110,7 +110,7 @@ def maxout(
     shape = (x.shape[0], x.shape[1] // pieces, *x.shape[2:])
     order = strides.channels_last_order(x.ndim)
     y, indices = ordered(shape, order, x.dtype), ordered(shape, order, index_dtype(pieces))
-    plan = _plan(y, groups)
+    plan = _plan(y, indices, groups)
     plan.run(_maxout, x, y, *as_words(indices, plan.vector), pieces)
     y_out, indices_out = out or (None, None)
     return deliver(y, y_out), deliver(indices, indices_out)
@@ -123,11 +123,11 @@ def maxout_backward(
     dy, indices = channels_last(dy), channels_last(indices)
     shape = (dy.shape[0], dy.shape[1] * pieces, *dy.shape[2:])
     dx = ordered(shape, strides.channels_last_order(dy.ndim), dy.dtype)
-    plan = _plan(dy, groups)
+    plan = _plan(dy, indices, groups)
     plan.run(_maxout_backward, dy, dx, *as_words(indices, plan.vector), pieces)
     return deliver(dx, out)
 
 
-def _plan(y: Array, groups: int) -> Plan:
+def _plan(y: Array, indices: Array, groups: int) -> Plan:
     units = y.shape[1] // groups
-    return Plan(1, units, 1, y.size // units if units else 0, y.itemsize)
+    return Plan(1, units, 1, y.size // units if units else 0, y.itemsize, vector=not is_wide(indices))

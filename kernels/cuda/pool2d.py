@@ -19,7 +19,7 @@ import math
 import numpy as np
 
 from ..shapes import pool_output_size
-from ._indices import as_words, index_dtype, pieces_of_indices
+from ._indices import as_words, index_dtype, is_wide, pieces_of_indices
 from ._layout import Array, blocks, channels_last, deliver, empty_image
 from ._math import INFINITY, ZERO
 from ._numba import cuda, types
@@ -113,7 +113,8 @@ def _winnings(vector):
                 total[k, lane] = ZERO
         for p in range(first_p, end_p):
             row = number_in(i, p, kernel_h, stride_h, padding_h, dilation_h)
-            for q in range(first_q, end_q):
+            q = first_q
+            while q < end_q:
                 column = number_in(j, q, kernel_w, stride_w, padding_w, dilation_w)
                 if row >= 0 and column >= 0:
                     number = np.int32(row * pitch + column)
@@ -126,6 +127,7 @@ def _winnings(vector):
                     for k in range(EACH):
                         for lane in range(lane_count):
                             total[k, lane] += value[k, lane] if winner[k, lane] == number else ZERO
+                q = np.int32(q + 1)
         at = np.int64((image * height + i) * width + j) * channels + c
         for k in range(EACH):
             write(dx, at + k * step, total[k], channels - c - k * step)
@@ -412,7 +414,7 @@ def _maximum(x, counts, numbers, axes, out):
     n, c = x.shape[:2]
     x, y = channels_last(x), empty_image(n, c, *counts, x.dtype)
     indices = empty_image(n, c, *counts, index_dtype(math.prod(numbers)))
-    plan = Plan(n, c, *counts, x.itemsize)
+    plan = Plan(n, c, *counts, x.itemsize, vector=not is_wide(indices))
     plan.run(_largest, x, y, *as_words(indices, plan.vector), numbers[1], *axes)
     y_out, indices_out = out or (None, None)
     return deliver(y, y_out), deliver(indices, indices_out)
@@ -420,7 +422,7 @@ def _maximum(x, counts, numbers, axes, out):
 
 def _maximum_backward(dy, indices, x_shape, pitch, axes, out):
     dy, indices, dx = channels_last(dy), channels_last(indices), empty_image(*x_shape, dy.dtype)
-    plan = Plan(*x_shape, dy.itemsize)
+    plan = Plan(*x_shape, dy.itemsize, vector=not is_wide(indices))
     plan.run(_winnings, dy, dx, *as_words(indices, plan.vector), pitch, *axes)
     return deliver(dx, out)
 

@@ -14,3 +14,13 @@ def test_dropout_takes_its_call_from_the_cuda_device(cuda_kernels, call):
     by_array = cuda_kernels.dropout(x, call=np.array(call, np.uint64), **draw)
     assert np.array_equal(by_value, by_array)
     assert not np.array_equal(by_value, cuda_kernels.dropout(x, call=call - 1, **draw))
+
+
+@pytest.mark.parametrize("call", [3, 2**32 - 1])
+def test_noise_takes_its_call_from_the_cuda_device(cuda_kernels, call):
+    x, std, samples = np.ones((2, 3, 5, 7), np.float32), np.ones(2, np.float32), np.array([4, 1])
+    draw = {"seed": 7, "stream": 2}
+    by_value = cuda_kernels.image_noise(x, std, samples, call=call, **draw)
+    by_array = cuda_kernels.image_noise(x, std, samples, call=np.array(call, np.uint64), **draw)
+    assert np.array_equal(by_value, by_array)
+    assert not np.array_equal(by_value, cuda_kernels.image_noise(x, std, samples, call=call - 1, **draw))
