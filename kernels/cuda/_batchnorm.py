@@ -19,12 +19,12 @@ from ._math import ONE, ZERO, fma, larger, sqrt
 from ._memory import empty
 from ._moments import GROUPS, LANES, join_strips, joining_grid, moments
 from ._numba import cuda, device, types
-from ._rows import SUMS, THREADS, UNROLL, WALK, WIDEST, Rows, fold, load_part, per_channel, place, store_part
+from ._rows import SUMS, THREADS, UNROLL, WALK, WIDEST, Rows, fold, load_or, load_part, per_channel, place, store_part
 from .launch import F32, FLOAT, INT, LONG, STORAGE, U8, Kernel, kernel
 from .ptx import lanes, load, load_vector, reciprocal, store_vector
 
 _WEIGHT, _BIAS, _MEAN, _VAR = 1, 2, 4, 8  # the vectors that are given, as bits
-_ROOM, PAIR = THREADS * WIDEST, UNROLL // 2
+ROOM, PAIR = THREADS * WIDEST, UNROLL // 2
 
 
 def _given(*vectors: Array | None) -> int:
@@ -132,34 +132,72 @@ def times(x, factor, n):
 
 
 @device
-def _add_products(s, t, dy, x, centre, n):
+def _add_products(s, t, o, dy, x, centre, n):
     for lane in range(n):
+        d = x[lane] - centre[lane]
         s[lane] += dy[lane]
-        t[lane] = fma(dy[lane], x[lane] - centre[lane], t[lane])
+        t[lane] = fma(dy[lane], d, t[lane])
+        o[lane] += d
+
+
+@device
+def _fold_sums(level, product, offset, three, lots, width):
+    """Add `lots` times `width` sums, two or three, in shared memory to the first `width`."""
+    while lots > 1:
+        half = (lots + 1) >> 1
+        for i in range(cuda.threadIdx.x, (lots - half) * width, THREADS):
+            level[i] += level[i + half * width]
+            product[i] += product[i + half * width]
+            if three:
+                offset[i] += offset[i + half * width]
+        cuda.syncthreads()
+        lots = half
+
+
+@device
+def join_threads(level, product, offset, three, s, t, o, columns, channels, n):
+    """Add up the threads' sums of n lanes: for each channel, or, if the block is part of a row, each element of it.
+
+    → how many these are, the first ones in shared memory.
+    """
+    lines, span = np.int32(np.uint32(THREADS) // np.uint32(columns)), columns * n
+    if cuda.threadIdx.x < lines * columns:
+        for lane in range(n):
+            k = cuda.threadIdx.x * n + lane
+            level[k], product[k] = s[lane], t[lane]
+            if three:
+                offset[k] = o[lane]
+    cuda.syncthreads()
+    kept = channels if cuda.gridDim.y == 1 else span
+    _fold_sums(level, product, offset, three, np.int32(np.uint32(lines * span) // np.uint32(kept)), kept)
+    return kept
 
 
 def _summing(centred: int, masked: int, scaled: int) -> Kernel:
-    """The kernel that leaves two sums of each strip and channel: Σ dy and Σ dy (x - mean) invstd, or Σ dy x.
+    """The kernel that leaves sums of each strip and channel: Σ dy, Σ dy (x - mean) invstd and Σ (x - mean).
 
-    There are a mean and an invstd for each sample and group of `each` channels. `masked`: of the dy that the mask lets
-    pass. `scaled`: on the way it writes dx = scale dy, with a scale for each sample and channel.
+    There are a mean and an invstd for each sample and group of `each` channels; without `centred` it is Σ dy x.
+    `masked`: of the dy that the mask lets pass. `scaled`: on the way it writes dx = scale dy, with a scale for each
+    sample and channel, and leaves the third sum out, by which others make up for the mean's rounding.
     """
 
     def _sum_gradient(dy, x, mask, mean, invstd, scale, dx, sums, plane, each, held,
                       size, width, columns, height, channels, aligned):
-        level = cuda.shared.array(_ROOM, types.float32)
-        product = cuda.shared.array(_ROOM, types.float32)
+        level = cuda.shared.array(ROOM, types.float32)
+        product = cuda.shared.array(ROOM, types.float32)
+        offset = cuda.shared.array(1 if scaled else ROOM, types.float32)
         slopes = cuda.local.array((PAIR, WIDEST), types.float32)
         values = cuda.local.array((PAIR, WIDEST), types.float32)
         centre = cuda.local.array(WIDEST, types.float32)
         factor = cuda.local.array(WIDEST, types.float32)
         s = cuda.local.array(WIDEST, types.float32)
         t = cuda.local.array(WIDEST, types.float32)
+        o = cuda.local.array(WIDEST, types.float32)
         n = lanes(x)
         sample, start, step, whole, end, column = place(0, n, size, width, columns, height, aligned)
         groups = np.int64(np.uint32(channels) // np.uint32(each))
         for lane in range(n):
-            s[lane] = t[lane] = centre[lane] = ZERO
+            s[lane] = t[lane] = o[lane] = centre[lane] = ZERO
         if centred:
             per_channel(centre, mean, sample * groups, column, channels, each, n)
         if scaled:
@@ -172,37 +210,32 @@ def _summing(centred: int, masked: int, scaled: int) -> Kernel:
                 if masked:
                     let_pass(slopes[u], mask, i + u * step, n)
             for u in range(PAIR):
-                _add_products(s, t, slopes[u], values[u], centre, n)
+                _add_products(s, t, o, slopes[u], values[u], centre, n)
                 if scaled:
                     times(slopes[u], factor, n)
                     store_vector(dx, i + u * step, slopes[u])
             i += PAIR * step
         while i < end:
             load_part(slopes[0], dy, i, whole, end, n)
-            load_part(values[0], x, i, whole, end, n)
+            load_or(values[0], x, i, whole, end, centre, n)
             if masked:
                 let_pass(slopes[0], mask, i, n)
-            _add_products(s, t, slopes[0], values[0], centre, n)
+            _add_products(s, t, o, slopes[0], values[0], centre, n)
             if scaled:
                 times(slopes[0], factor, n)
                 store_part(dx, i, slopes[0], whole, end, n)
             i += step
-        span = columns * n
-        lines = np.int32(np.uint32(THREADS) // np.uint32(columns))
-        if cuda.threadIdx.x < lines * columns:
-            for lane in range(n):
-                level[cuda.threadIdx.x * n + lane], product[cuda.threadIdx.x * n + lane] = s[lane], t[lane]
-        cuda.syncthreads()
-        kept = channels if cuda.gridDim.y == 1 else span
-        _fold_sums(level, product, np.int32(np.uint32(lines * span) // np.uint32(kept)), kept)
+        kept = join_threads(level, product, offset, not scaled, s, t, o, columns, channels, n)
         strip = (sample * cuda.gridDim.z + cuda.blockIdx.z) * held
         for k in range(cuda.threadIdx.x, kept, THREADS):
-            place_in_row = cuda.blockIdx.y * kept + k
-            if place_in_row < held:
-                group = np.uint32(place_in_row) % np.uint32(channels) // np.uint32(each)
-                sums[strip + place_in_row] = level[k]
+            entry = cuda.blockIdx.y * kept + k
+            if entry < held:
+                group = np.uint32(entry) % np.uint32(channels) // np.uint32(each)
+                sums[strip + entry] = level[k]
                 spread = invstd[sample * groups + np.int64(group)] if centred else ONE
-                sums[plane + strip + place_in_row] = product[k] * spread
+                sums[plane + strip + entry] = product[k] * spread
+                if not scaled:
+                    sums[2 * plane + strip + entry] = offset[k]
 
     return kernel(block=THREADS, dy=STORAGE, x=STORAGE, mask=U8, mean=F32, invstd=F32, scale=F32, dx=STORAGE, sums=F32,
                   plane=LONG, each=INT, held=INT, **WALK)(_sum_gradient)
@@ -216,12 +249,13 @@ def sum_strips(
     dy: Array, x: Array, mean: Array | None, invstd: Array | None, *, mask: Array | None = None,
     scale: Array | None = None, dx: Array | None = None, each: int = 1, samples: int = 1,
 ) -> tuple[Rows, Array]:  # fmt: skip
-    """The sums of dy and dy x̂ that strips leave, for `add_strips`; of the dy that a mask lets pass.
+    """The sums of dy, dy x̂ and x - mean that strips leave, for `add_strips`; of the dy that a mask lets pass.
 
-    With `scale` dx = scale dy is written on the way; without `mean` the products are dy x. One pass over dy and x.
+    With `scale` dx = scale dy is written on the way, and there is no third sum; without `mean` the products are dy x.
+    One pass over dy and x.
     """
     rows = fold(x, SUMS, samples)
-    sums = empty(2 * rows.sums)
+    sums = empty((3 if scale is None else 2) * rows.sums)
     body = _sum if mask is None else _sum_passed
     if scale is not None:
         body = _sum_and_scale_about_0 if mean is None else _sum_and_scale
@@ -230,50 +264,48 @@ def sum_strips(
 
 
 @device
-def _fold_sums(level, product, lots, width):
-    """Add `lots` times `width` pairs in shared memory to the first `width`."""
-    while lots > 1:
-        half = (lots + 1) >> 1
-        for i in range(cuda.threadIdx.x, (lots - half) * width, THREADS):
-            level[i] += level[i + half * width]
-            product[i] += product[i + half * width]
-        cuda.syncthreads()
-        lots = half
+def add_strips(level, product, offset, three, sums, plane, lots, channels, each, weighted, weight):
+    """Add up what the strips left of a block's groups, two or three sums, to the first GROUPS places of shared memory.
 
-
-@device
-def add_strips(level, product, sums, plane, lots, channels, each, weighted, weight):
-    """Add up what the strips left of a block's groups, channels times their weights: to GROUPS places of shared memory.
-
-    The block's x is the sample, its y says which groups these are.
+    The first two may have a weight for each channel. The block's x is the sample, its y says which groups these are.
     """
     group, entry = cuda.blockIdx.y * GROUPS + cuda.threadIdx.x % GROUPS, cuda.threadIdx.x // GROUPS
     entries = lots * each if group * each < channels else 0
     first = np.int64(cuda.blockIdx.x) * lots * channels + group * each
-    a = cuda.local.array((UNROLL, 2), types.float32)
-    s, t = ZERO, ZERO
+    a = cuda.local.array((UNROLL, 3), types.float32)
+    s, t, o = ZERO, ZERO, ZERO
     for e in range(entry, entries, UNROLL * LANES):
         for u in range(UNROLL):
             k = np.uint32(e + u * LANES)
-            a[u, 0] = a[u, 1] = ZERO
+            a[u, 0] = a[u, 1] = a[u, 2] = ZERO
             if k < np.uint32(entries):
                 lot = np.int64(k // np.uint32(each))
                 c = np.int64(k) - lot * each
                 factor = weight[group * each + c] if weighted else ONE
                 at = first + lot * channels + c
                 a[u, 0], a[u, 1] = factor * sums[at], factor * sums[plane + at]
+                if three:
+                    a[u, 2] = sums[2 * plane + at]
         for u in range(UNROLL):
-            s, t = s + a[u, 0], t + a[u, 1]
+            s, t, o = s + a[u, 0], t + a[u, 1], o + a[u, 2]
+    join_entries(level, product, offset, three, s, t, o)
+
+
+@device
+def join_entries(level, product, offset, three, s, t, o):
+    """Add up the sums of threads that lie GROUPS apart, to the first GROUPS places of shared memory."""
     level[cuda.threadIdx.x], product[cuda.threadIdx.x] = s, t
+    if three:
+        offset[cuda.threadIdx.x] = o
     cuda.syncthreads()
-    _fold_sums(level, product, LANES, GROUPS)
+    _fold_sums(level, product, offset, three, LANES, GROUPS)
 
 
 @kernel(block=THREADS, sums=F32, plane=LONG, lots=INT, channels=INT, levels=F32, products=F32)
 def _totals(sums, plane, lots, channels, levels, products):
     level = cuda.shared.array(THREADS, types.float32)
     product = cuda.shared.array(THREADS, types.float32)
-    add_strips(level, product, sums, plane, lots, channels, 1, 0, sums)
+    add_strips(level, product, level, 0, sums, plane, lots, channels, 1, 0, sums)
     k, c = cuda.threadIdx.x, cuda.blockIdx.y * GROUPS + cuda.threadIdx.x
     if k < GROUPS and c < channels:
         at = np.int64(cuda.blockIdx.x) * channels + c
@@ -283,6 +315,8 @@ def _totals(sums, plane, lots, channels, levels, products):
 def totals(rows: Rows, sums: Array, samples: int = 1) -> tuple[Array, Array]:
     """What strips left, added up for each channel, of each sample or of all together: two arrays (samples, C)."""
     lots = rows.lots if samples == rows.samples else rows.lots * rows.samples
+    if lots == 1:
+        return tuple(plane.reshape(samples, rows.channels) for plane in sums.reshape(-1, rows.sums)[:2])
     levels, products = empty((samples, rows.channels)), empty((samples, rows.channels))
     _totals(joining_grid(rows.channels, samples), sums, rows.sums, lots, rows.channels, levels, products)
     return levels, products
@@ -293,15 +327,19 @@ def totals(rows: Rows, sums: Array, samples: int = 1) -> tuple[Array, Array]:
 def _finish_gradients(sums, plane, lots, channels, given, weight, mean, invstd, share, dweight, dbias, coefficients):
     level = cuda.shared.array(THREADS, types.float32)
     product = cuda.shared.array(THREADS, types.float32)
-    add_strips(level, product, sums, plane, lots, channels, 1, 0, weight)
+    offset = cuda.shared.array(THREADS, types.float32)
+    add_strips(level, product, offset, 1, sums, plane, lots, channels, 1, 0, weight)
     k, c = cuda.threadIdx.x, cuda.blockIdx.y * GROUPS + cuda.threadIdx.x
     if k < GROUPS and c < channels:
         scale = weight[c] * invstd[c] if given & _WEIGHT else invstd[c]
-        dbias[c], dweight[c] = level[k], product[k]
+        rest = offset[k] * share
+        slopes = fma(-rest * invstd[c], level[k], product[k])
+        dbias[c], dweight[c] = level[k], slopes
+        slope = -scale * invstd[c] * slopes * share
         coefficients[c] = mean[c]
         coefficients[channels + c] = scale
-        coefficients[2 * channels + c] = -scale * level[k] * share
-        coefficients[3 * channels + c] = -scale * invstd[c] * product[k] * share
+        coefficients[2 * channels + c] = fma(-scale, level[k] * share, -rest * slope)
+        coefficients[3 * channels + c] = slope
 
 
 def gradients(

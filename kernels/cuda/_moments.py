@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._layout import Array, blocks
-from ._math import ONE, ZERO, fma, larger
+from ._layout import Array, blocks, vector
+from ._math import ONE, ZERO, fma, larger, sqrt
 from ._memory import empty
 from ._numba import cuda, device, types
+from ._pointwise import forward, unary
 from ._rows import SUMS, THREADS, UNROLL, WALK, WIDEST, Rows, fold, load_or, place
 from .launch import F32, INT, STORAGE, kernel
 from .ptx import lanes, load, load_vector, reciprocal
@@ -143,3 +144,13 @@ def moments(x: Array, each: int = 1, samples: int = 1) -> tuple[Rows, tuple[Arra
 def joining_grid(groups: int, samples: int = 1) -> tuple[int, int]:
     """The grid of a kernel that joins what strips left."""
     return samples, blocks(groups, GROUPS)
+
+
+@unary
+def _inverse_deviation(var, eps, _):
+    return reciprocal(sqrt(var + eps))
+
+
+def inverse_deviation(var: Array, eps: float) -> Array:
+    """1 / √(σ² + ε) as float32."""
+    return forward(_inverse_deviation, vector(var), None, eps)

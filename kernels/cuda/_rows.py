@@ -64,9 +64,10 @@ class Rows(NamedTuple):
 SUMS, APPLY = 4, 16  # blocks per multiprocessor: sums want few, which somebody has to join
 
 
-def fold(x: Array, blocks: int, samples: int = 1) -> Rows:
-    """How to walk x (N, C, ...) with up to so many blocks a multiprocessor; samples are 1 or N."""
-    return _fold(x.size // max(samples, 1), x.shape[1], samples, 16 // x.itemsize, blocks * multiprocessors())
+def fold(x: Array, blocks: int, samples: int = 1, channels: int | None = None) -> Rows:
+    """How to walk x (N, C, ...) with up to so many blocks a multiprocessor; samples are 1 or N, channels if not C."""
+    blocks *= multiprocessors()
+    return _fold(x.size // max(samples, 1), channels or x.shape[1], samples, 16 // x.itemsize, blocks)
 
 
 @functools.lru_cache(1024)

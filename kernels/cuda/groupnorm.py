@@ -17,14 +17,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._batchnorm import add_strips, sum_strips, totals
-from ._layout import Array, channels_last, deliver, vector
+from ._batchnorm import add_strips, join_entries, sum_strips
+from ._layout import Array, blocks, channels_last, deliver, vector
 from ._math import ONE, ZERO, fma, larger, sqrt
 from ._memory import empty
-from ._moments import GROUPS, LANES, join_strips, joining_grid, moments
+from ._moments import GROUPS, LANES, inverse_deviation, join_strips, joining_grid, moments
 from ._numba import cuda, types
-from ._pointwise import forward, unary
-from ._rows import THREADS, statistics_dtype
+from ._rows import THREADS, UNROLL, statistics_dtype
 from .batchnorm import apply, apply_gradient
 from .launch import F32, FLOAT, INT, LONG, STORAGE, kernel
 from .ptx import load, reciprocal
@@ -60,30 +59,56 @@ def _finish_statistics(x, size, counts, means, squares, lots, channels, each, we
             coefficients[2 * plane + at] = fma(-rest, scale, bias[c] if biased else ZERO)
 
 
-@kernel(block=THREADS, sums=F32, length=LONG, lots=INT, channels=INT, each=INT, weighted=INT, weight=F32, mean=F32,
-        invstd=F32, share=FLOAT, coefficients=F32)
-def _finish_gradients(sums, length, lots, channels, each, weighted, weight, mean, invstd, share, coefficients):
+@kernel(block=THREADS, sums=F32, plane=LONG, lots=INT, channels=INT, each=INT, weighted=INT, weight=F32, mean=F32,
+        invstd=F32, share=FLOAT, rest=F32, coefficients=F32)
+def _finish_gradients(sums, plane, lots, channels, each, weighted, weight, mean, invstd, share, rest, coefficients):
     level = cuda.shared.array(THREADS, types.float32)
     product = cuda.shared.array(THREADS, types.float32)
-    add_strips(level, product, sums, length, lots, channels, each, weighted, weight)
+    offset = cuda.shared.array(THREADS, types.float32)
+    add_strips(level, product, offset, 1, sums, plane, lots, channels, each, weighted, weight)
     k = cuda.threadIdx.x % GROUPS
     sample, group = np.int64(cuda.blockIdx.x), cuda.blockIdx.y * GROUPS + k
     if group * each < channels:
         at = sample * np.int64(np.uint32(channels) // np.uint32(each)) + group
-        centre, spread = mean[at], invstd[at]
-        shift, slope = -spread * level[k] * share, -spread * spread * product[k] * share
-        plane = np.int64(cuda.gridDim.x) * channels
+        centre, spread, by = mean[at], invstd[at], offset[k] * share
+        slope = -spread * spread * fma(-by * spread, level[k], product[k]) * share
+        shift = fma(-spread, level[k] * share, -by * slope)
+        if cuda.threadIdx.x < GROUPS:
+            rest[at] = by * spread
+        samples = np.int64(cuda.gridDim.x) * channels
         for c in range(group * each + cuda.threadIdx.x // GROUPS, (group + 1) * each, LANES):
             at = sample * channels + c
             coefficients[at] = centre
-            coefficients[plane + at] = weight[c] * spread if weighted else spread
-            coefficients[2 * plane + at] = shift
-            coefficients[3 * plane + at] = slope
+            coefficients[samples + at] = weight[c] * spread if weighted else spread
+            coefficients[2 * samples + at] = shift
+            coefficients[3 * samples + at] = slope
 
 
-@unary
-def _invstd(var, eps, _):
-    return reciprocal(sqrt(var + eps))
+@kernel(block=THREADS, sums=F32, plane=LONG, samples=INT, lots=INT, channels=INT, each=INT, rest=F32, dweight=F32,
+        dbias=F32)
+def _sum_samples(sums, plane, samples, lots, channels, each, rest, dweight, dbias):
+    """dγ and dβ; `rest`, of each sample and group, is the x̂ of what is missing from its mean."""
+    level = cuda.shared.array(THREADS, types.float32)
+    product = cuda.shared.array(THREADS, types.float32)
+    a = cuda.local.array((UNROLL, 2), types.float32)
+    k = cuda.threadIdx.x
+    c, groups = cuda.blockIdx.x * GROUPS + k % GROUPS, np.int64(np.uint32(channels) // np.uint32(each))
+    group = np.int64(np.uint32(c) // np.uint32(each))
+    entries = samples * lots if c < channels else 0
+    s, t = ZERO, ZERO
+    for e in range(k // GROUPS, entries, UNROLL * LANES):
+        for u in range(UNROLL):
+            entry = np.uint32(e + u * LANES)
+            a[u, 0] = a[u, 1] = ZERO
+            if entry < np.uint32(entries):
+                at = np.int64(entry) * channels + c
+                by = rest[np.int64(entry // np.uint32(lots)) * groups + group]
+                a[u, 0], a[u, 1] = sums[at], fma(-by, sums[at], sums[plane + at])
+        for u in range(UNROLL):
+            s, t = s + a[u, 0], t + a[u, 1]
+    join_entries(level, product, level, 0, s, t, ZERO)
+    if k < GROUPS and c < channels:
+        dbias[c], dweight[c] = level[k], product[k]
 
 
 def group_norm(
@@ -124,12 +149,12 @@ def group_norm_backward(
     dy, x, dtype = channels_last(dy), channels_last(x), statistics_dtype(x, weight, mean)
     samples, channels = x.shape[:2]
     each = channels // num_groups
-    mean, invstd = vector(mean), forward(_invstd, vector(var), None, eps)
+    mean, invstd = vector(mean), inverse_deviation(var, eps)
     rows, sums = sum_strips(dy, x, mean, invstd, each=each, samples=samples)
-    coefficients = empty((4, samples, channels))
+    coefficients, rest = empty((4, samples, channels)), empty((samples, num_groups))
     _finish_gradients(joining_grid(num_groups, samples), sums, rows.sums, rows.lots, channels, each, weight is not None,
-                      vector(weight), mean, invstd, 1 / max(rows.pixels * each, 1), coefficients)
-    dx = apply_gradient(dy, x, coefficients, samples)
-    (dbias,), (dweight,) = totals(rows, sums)
+                      vector(weight), mean, invstd, 1 / max(rows.pixels * each, 1), rest, coefficients)
+    dx, dweight, dbias = apply_gradient(dy, x, coefficients, samples), empty(channels), empty(channels)
+    _sum_samples(blocks(channels, GROUPS), sums, rows.sums, samples, rows.lots, channels, each, rest, dweight, dbias)
     dweight, dbias = dweight.astype(dtype, copy=False), dbias.astype(dtype, copy=False)
     return deliver(dx, dx_out), deliver(dweight, dweight_out), deliver(dbias, dbias_out)

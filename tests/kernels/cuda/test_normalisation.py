@@ -1,4 +1,4 @@
-"""CUDA kernels of normalisation where work is cut: several strips, several groups of columns, in both orders."""
+"""CUDA kernels of normalisation where work is cut: several strips, several groups of columns, long rows."""
 
 import sys
 
@@ -6,23 +6,12 @@ import numpy as np
 import pytest
 
 from nnk.kernels import parity
-from nnk.kernels.cases import batchnorm, batchnorm_relu, groupnorm, scale_channels
+from nnk.kernels.cases import batchnorm, batchnorm_relu, groupnorm, layernorm, scale_channels
 from nnk.kernels.cases._suite import normal
 from nnk.kernels.cuda._numba import SIMULATED
 from nnk.kernels.cuda._rows import SUMS, fold
 
 STRIPS, GROUPS, SAMPLES, ODD_SAMPLES = (8, 64, 8, 8), (2, 301, 3, 5), (2, 32, 16, 16), (2, 9, 19, 17)
-
-
-@pytest.fixture(params=["forward", "backward"] if SIMULATED else ["device"])
-def order(request):
-    """Threads one after the other, or the last one first."""
-    if not SIMULATED:
-        yield
-        return
-    sys.modules["cuda_simulator"].order.backward = request.param == "backward"
-    yield
-    sys.modules["cuda_simulator"].order.backward = False
 
 
 def test_cuda_work_is_cut(cuda_kernels):
@@ -32,7 +21,7 @@ def test_cuda_work_is_cut(cuda_kernels):
     assert fold(np.empty(SAMPLES, np.float32), SUMS, 2).grid[2] > 1
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize(("dtype", "backward"), [(np.float32, True), (np.float16, False)], ids=["float32", "float16"])
 @pytest.mark.parametrize(
     ("suite", "case"),
     [
@@ -42,10 +31,14 @@ def test_cuda_work_is_cut(cuda_kernels):
         (groupnorm.group_norm, groupnorm._case("strips", SAMPLES, 8)),
         (groupnorm.group_norm, groupnorm._case("odd", ODD_SAMPLES, 3)),
         (scale_channels.scale_channels, scale_channels._case("strips", SAMPLES)),
+        (layernorm.layer_norm, layernorm._case("many_rows", (300, 20))),
+        (layernorm.layer_norm, layernorm._case("long_rows", (2, 8400))),
     ],
-    ids=["strips", "groups", "groups_relu", "samples", "odd_samples", "scaled_samples"],
+    ids=["strips", "groups", "groups_relu", "samples", "odd_samples", "scaled_samples", "many_rows", "long_rows"],
 )
-def test_cuda_agrees_with_the_reference(suite, case, dtype, order, cuda_kernels):
+def test_cuda_agrees_with_the_reference(suite, case, dtype, backward, cuda_kernels, monkeypatch):
+    if SIMULATED and backward:
+        monkeypatch.setattr(sys.modules["cuda_simulator"].order, "backward", True)
     with np.errstate(all="ignore"):
         excess = parity.compare(suite, case, cuda_kernels, dtype)
     assert max(excess.values()) <= 1, f"error over tolerance: {excess}"
