@@ -12,7 +12,7 @@ leading underscore, `ptx.py` and `launch.py`), from the bottom up:
 - `_window.py`, `_pack.py`: convolutions and weights as a GEMM sees them; `_ffma.py`: its inner product in strict
   float32; `_implicit_gemm.py`, `_wgrad.py`, `_depthwise.py`, `_depthwise3x3.py`: the convolutions.
 - `ptx_mma.py`: tensor cores and asynchronous copies; `_operands.py`, `_gather.py`: images and weights as they are fed;
-  `_mma_gemm.py`: the convolutions; `_choose.py`: which arithmetic.
+  `_mma_gemm.py`, `_mma_wgrad.py`: the convolutions; `_choose.py`: which arithmetic.
 
 A kernel compiles when it is first called, never at import. With NUMBA_ENABLE_CUDASIM=1 all of this runs without a GPU,
 on NumPy arrays, in Numba's simulator: for tests.

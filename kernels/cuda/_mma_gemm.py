@@ -40,7 +40,7 @@ from ._numba import cuda, types
 from ._operands import ROW
 from ._window import Axis
 from .launch import F32, INT, STORAGE, Kernel, kernel
-from .ptx import lanes, load, load_shared, load_vector, quotient, store, store_vector
+from .ptx import lanes, load, load_shared, load_vector, store, store_vector
 from .ptx_mma import (
     commit_copies,
     copy_async,
@@ -74,7 +74,7 @@ def _tile(m: int, n: int, stages: int, blocks_per_sm: int, output: str = STORAGE
     multiply = products if is_async else products_7_5
 
     def mma_gemm(x, rows, y, scale, bias, residual, pixels, channels, group_channels, source_h, source_w, grid_h,
-                 grid_w, taps_h, taps_w, step_h, step_w, start_h, start_w, move_h, move_w, by_u, by_v, by_c, row_length,
+                 grid_w, taps_h, taps_w, step_h, step_w, start_h, start_w, move_h, move_w, by_u, by_v, by_c, steps,
                  outputs, group_outputs, out_h, out_w, height, width, pitch_h, pitch_w, has_scale, has_bias,
                  has_residual, rectify):
         shared = cuda.shared.array(0, types.uint32)
@@ -113,13 +113,12 @@ def _tile(m: int, n: int, stages: int, blocks_per_sm: int, output: str = STORAGE
                 for word in range(4):
                     sums[i, j, word] = ZERO
 
-        steps = quotient(row_length, 8 * lanes(x))
+        row_length = steps * (8 * lanes(x))
         reading, writing = int32(0), int32(0)
         for step in range(int32(1 - stages), steps):
-            if step >= 0:
-                if is_async:
-                    wait_copies(in_flight)
-                cuda.syncthreads()
+            if is_async:
+                wait_copies(in_flight)
+            cuda.syncthreads()
             ahead = int32(step + (stages - 1)) < steps
             if ahead:
                 shift = int32((u * move_h) * source_w + v * move_w)
@@ -233,5 +232,5 @@ def convolve(x: Array, rows: Array, y: Array, groups: int, window: tuple[Axis, A
     if capability < (8, 0):
         m, n, tile = 64, 64, _TILE_7_5
     tile((blocks(pixels, m), blocks(columns, n), groups), x, rows, y, scale, bias, residual, *numbers,
-         *divmod(by_tap, taps_w), by_c, rows.shape[2], outputs, columns, h.out, w.out, *size, h.pitch, w.pitch,
-         scale is not None, bias is not None, residual is not None, rectify)
+         *divmod(by_tap, taps_w), by_c, rows.shape[2] * x.itemsize // ROW, outputs, columns, h.out, w.out, *size,
+         h.pitch, w.pitch, scale is not None, bias is not None, residual is not None, rectify)

@@ -13,6 +13,8 @@ The shares depend on the shape alone, not on the card. Their workspace costs 8 b
 
 from __future__ import annotations
 
+from typing import Any
+
 from ._ffma import DEPTH, FAR, THREADS, multiply, place_x, place_y
 from ._layout import Array, blocks
 from ._math import ZERO
@@ -114,16 +116,25 @@ _TILES = {vectors: _tile(vectors) for vectors in (True, False)}
 assert TILE <= FAR  # a thread's four sums of each operand lie side by side
 
 
-@kernel(block=THREADS, partial=F32, dweight=STORAGE, size=INT, parts=INT, channels=INT, taps=INT)
-def _add_parts(partial, dweight, size, parts, channels, taps):
+@kernel(block=THREADS, partial=F32, dweight=STORAGE, size=INT, parts=INT, padded=INT, channels=INT, taps=INT)
+def _add_parts(partial, dweight, size, parts, padded, channels, taps):
     i = cuda.blockIdx.x * THREADS + cuda.threadIdx.x
-    if i < size:
+    line = quotient(i, padded)  # i = (k, tap, c), the weight is (k, c, tap)
+    c = i - line * padded
+    if i < size and c < channels:
         total = ZERO
         for part in range(parts):
             total += partial[part * size + i]
-        line = quotient(i, channels)  # i = (k, tap, c), the weight is (k, c, tap)
         k = quotient(line, taps)
-        store(dweight, (k * channels + i - line * channels) * taps + line - k * taps, total)
+        store(dweight, (k * channels + c) * taps + line - k * taps, total)
+
+
+def add_parts(partial: Array, weight_shape: tuple[int, int, int, int], dtype: Any) -> Array:
+    """dweight (K, C/G, R, S) from the shares' sums (shares, K, R · S · padded), which may pad the channels."""
+    (_, channels, r, s), (parts, filters, places) = weight_shape, partial.shape
+    dweight, size = empty(weight_shape, dtype), filters * places
+    _add_parts(blocks(size, THREADS), partial, dweight, size, parts, max(places // max(r * s, 1), 1), channels, r * s)
+    return dweight
 
 
 def wgrad(
@@ -135,10 +146,9 @@ def wgrad(
     vector = 16 // x.itemsize
     tiles = blocks(group_filters, TILE) * blocks(places, TILE) * groups
     parts = max(1, min(blocks(ENOUGH_BLOCKS, max(tiles, 1)), pixels // LEAST_SHARE, 65535 // groups))
-    partial, dweight = empty((parts, k, places)), empty(weight_shape, x.dtype)
+    partial = empty((parts, k, places))
     _TILES[group_filters % vector == 0 and group_channels % vector == 0](
         (blocks(group_filters, TILE), blocks(places, TILE), groups * parts), dy, x, partial, pixels,
         blocks(pixels, parts), k, group_filters, channels, group_channels, *source, h.count, w.count, r, s,
         h.step, w.step, h.start, w.start, h.move, w.move, groups)
-    _add_parts(blocks(dweight.size, THREADS), partial, dweight, dweight.size, parts, group_channels, r * s)
-    return dweight
+    return add_parts(partial, weight_shape, x.dtype)

@@ -2,7 +2,7 @@
 
 Images are channels-last. Convolutions are matrix products over gathered pixels, on tensor cores (`_mma_gemm.py`,
 `_mma_wgrad.py`) or in strict float32 (`_implicit_gemm.py`, `_wgrad.py`): `_choose.py` tells by dtype and `precision`
-which, and windows of more than 15 taps on an axis are summed in float32 as well. The gradient to the input is forward
+which; windows of more than 15 taps on an axis slide in float32 as well. The gradient to the input is forward
 convolutions of dy with the weight transposed, one for each residue of the stride, see `_window.py`. With one channel a
 group convolutions are memory bound and go to `_depthwise.py`, in float32.
 
@@ -14,13 +14,12 @@ from __future__ import annotations
 from typing import Any
 
 from ..shapes import conv_output_size
-from . import _choose, _depthwise, _implicit_gemm, _mma_gemm
+from . import _choose, _depthwise, _implicit_gemm, _mma_gemm, _mma_wgrad, _wgrad
 from ._channel_sums import channel_sums
 from ._gather import fits
 from ._layout import Array, channels_last, contiguous, deliver, empty_image, vector
 from ._operands import images, weight_rows
 from ._pack import pack
-from ._wgrad import wgrad
 from ._window import Axis, dgrad_windows, forward_axis
 
 Pair = tuple[int, int]
@@ -98,7 +97,12 @@ def conv2d_wgrad(
     if weight_shape[1] == 1 and groups > 1:
         return deliver(_depthwise.wgrad(dy, x, weight_shape, stride, padding, dilation), out)
     window = tuple(map(forward_axis, dy.shape[2:], weight_shape[2:], stride, padding, dilation))
-    return deliver(wgrad(dy, x, weight_shape, groups, window), out)
+    capability = _choose.capability()
+    factors = _choose.factors(x.dtype, precision, capability)
+    if factors is None:
+        return deliver(_wgrad.wgrad(dy, x, weight_shape, groups, window), out)
+    dy_held, x_held = images(dy, groups, factors), images(x, groups, factors)
+    return deliver(_mma_wgrad.wgrad(dy_held, x_held, weight_shape, groups, window, capability, x.dtype), out)
 
 
 def conv2d_bgrad(dy: Array, *, out: Array | None = None) -> Array:

@@ -103,6 +103,10 @@ if SIMULATED:
         """registers[first:first + 4] = the 16 bytes from p[i] on, or zeros where they are not wanted."""
         registers.reshape(-1)[first : first + 4] = p.vector(i).view(np.uint32) if wanted else 0
 
+    def load_word(shared: np.ndarray, i: int) -> int:
+        """shared[i]."""
+        return shared[i]
+
     def store_words(shared: np.ndarray, to: int, registers: np.ndarray, first: int) -> None:
         """shared[to:to + 4] = registers[first:first + 4], 16 bytes at once."""
         if to % 4:
@@ -292,6 +296,16 @@ else:
             return context.get_dummy_value()
 
         return signature(types.void, registers, types.int32, p, i, types.int32), generate
+
+    @intrinsic
+    def load_word(typing, shared, i):
+        """shared[i]."""
+
+        def generate(context, builder, sig, args):
+            address = shared_address(context, builder, sig.args[0], args[0], args[1])
+            return builder.load(builder.inttoptr(address, ir.PointerType(_I32, 3)))
+
+        return signature(shared.dtype, shared, types.int32), generate
 
     def _store_shared(context, builder, sig, args, text: str, constraints: str, count: int):
         address = shared_address(context, builder, sig.args[0], args[0], args[1])

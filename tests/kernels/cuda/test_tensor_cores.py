@@ -5,7 +5,7 @@ import pytest
 
 from nnk.kernels import parity, reference
 from nnk.kernels.cases.conv2d import _case
-from nnk.kernels.cuda import _choose, _mma_gemm
+from nnk.kernels.cuda import _choose, _mma_gemm, _mma_wgrad
 from nnk.kernels.cuda._layout import channels_last
 from nnk.kernels.cuda._numba import SIMULATED
 from nnk.kernels.cuda._operands import images, weight_rows
@@ -22,7 +22,7 @@ CASES = {
     "dilated": _case("dilated", (1, 3, 11, 9), (5, 3, 3, 3), padding=(2, 1), dilation=(2, 3), precision="high"),
     "grouped": _case("grouped", (2, 24, 5, 4), (6, 12, 3, 3), padding=(1, 1), groups=2, precision="high"),
     "one_channel": _case("one_channel", (1, 1, 9, 10), (1, 1, 3, 3), padding=(1, 1), precision="high"),
-    "many_filters": _case("many_filters", (1, 40, 5, 7), (72, 40, 1, 1), precision="high"),
+    "many_filters": _case("many_filters", (1, 72, 5, 7), (76, 72, 1, 1), precision="high"),
 }
 
 
@@ -44,6 +44,13 @@ def test_cuda_16_bit_convolutions(case, dtype, cuda_kernels):
 def test_cuda_large_tiles(name, dtype, cuda_kernels, monkeypatch):
     monkeypatch.setattr(_mma_gemm, "ENOUGH_BLOCKS", 0)
     assert worst(CASES[name], DTYPES[dtype], cuda_kernels) <= 1
+
+
+@simulated
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+def test_cuda_pixels_in_shares(dtype, cuda_kernels, monkeypatch):
+    monkeypatch.setattr(_mma_wgrad, "LEAST_SHARE", 20)
+    assert worst(CASES["odd"], dtype, cuda_kernels) <= 1
 
 
 @simulated
