@@ -9,6 +9,8 @@ leading underscore, `ptx.py` and `launch.py`), from the bottom up:
 - `_memory.py`, `_layout.py`: arrays and their memory order.
 - `_pointwise.py`: how elementwise kernels walk memory; `_reduce.py`: sums over warps and blocks; `_philox.py`: random
   words; `_channel_sums.py`: sums over pixels.
+- `_rows.py`: how kernels walk memory whose channels have numbers of their own; `_moments.py`, `_batchnorm.py`: means,
+  variances, and sums for gradients, in strips whose results are joined.
 - `_window.py`, `_pack.py`: convolutions and weights as a GEMM sees them; `_ffma.py`: its inner product in strict
   float32; `_implicit_gemm.py`, `_wgrad.py`, `_depthwise.py`, `_depthwise3x3.py`: the convolutions.
 - `ptx_mma.py`: tensor cores and asynchronous copies; `_operands.py`, `_gather.py`: images and weights as they are fed;
