@@ -108,6 +108,7 @@ cross_entropy = Suite(
         _case("two_classes", 33, 2),
         _case("17_classes", 5, 17),
         _case("1000_classes", 3, 1000),
+        _case("1501_classes", 2, 1501, weight=True, label_smoothing=0.1),
         _case("many_rows", 1009, 3),
         _case("weight", 19, 10, weight=True),
         _case("weight_sum", 19, 10, weight=True, reduction="sum"),

@@ -101,6 +101,7 @@ softmax_focal_loss = Suite(
         _case("one_row", 1, 17),
         _case("one_class", 5, 1, smooth=False),
         _case("1000_classes", 3, 1000),
+        _case("1501_classes", 2, 1501, alpha=True),
         _case("many_rows", 2009, 3, alpha=True),
         _case("alpha_none", 19, 16, alpha=True, reduction="none"),
         _case("gamma_0", 19, 10, gamma=0.0),

@@ -66,6 +66,7 @@ soft_cross_entropy = Suite(
         _case("one_row", 1, 17),
         _case("one_class", 5, 1),
         _case("1000_classes", 3, 1000, weight=True),
+        _case("1300_classes", 2, 1300),
         _case("many_rows", 2009, 3),
         _case("sharp", 33, 16, sharp=True),
         _case("weight", 19, 10, weight=True),
