@@ -36,16 +36,17 @@ def tolerance(want: np.ndarray, terms: Terms, dtype: DTypeLike, roundoffs: Mappi
     A backend that rounds the factors of float32 products says so: `roundoffs` has the relative error u of a factor by
     precision. The errors of n products have random signs; to the above comes
 
-        4 u √count · size
+        4 u √(count + 16) · size
 
-    which five standard deviations of errors between -u and u in both factors do not exceed.
+    which five standard deviations of errors between -u and u in both factors do not exceed; the 16 are for short sums,
+    where single products of normal factors, some nine times the usual size, make the error.
     """
     stored, info = _finfo(dtype), _finfo(max(np.dtype(dtype), np.dtype(np.float32), key=lambda d: d.itemsize))
     allowed = 64 * info.eps * np.abs(want) + 2 * info.eps * terms.count * terms.size + info.tiny
     if stored.bits == 16:
         allowed += float(stored.eps) * (np.abs(want) + terms.size) + float(stored.smallest_subnormal)
     elif terms.precision in roundoffs:
-        allowed += 4 * roundoffs[terms.precision] * np.sqrt(terms.count) * terms.size
+        allowed += 4 * roundoffs[terms.precision] * np.sqrt(terms.count + 16) * terms.size
     return allowed
 
 

@@ -5,38 +5,39 @@ from __future__ import annotations
 from ._suite import Case, Cost, Suite, Terms, normal, rms
 
 
-def _case(name, rows, features_in, features_out, *, bias=True):
+def _case(name, rows, features_in, features_out, *, bias=True, precision="highest"):
     def make(rng):
         return {
             "x": normal(rng, (rows, features_in)),
             "weight": normal(rng, (features_out, features_in)),
             "bias": normal(rng, features_out) if bias else None,
             "dy": normal(rng, (rows, features_out)),
+            "precision": precision,
         }
 
     return Case(name, make)
 
 
-def _run(k, *, x, weight, bias, dy):
+def _run(k, *, x, weight, bias, dy, precision):
     return {
-        "y": k.linear(x, weight, bias),
-        "dx": k.linear_dgrad(dy, weight),
-        "dweight": k.linear_wgrad(dy, x),
+        "y": k.linear(x, weight, bias, precision=precision),
+        "dx": k.linear_dgrad(dy, weight, precision=precision),
+        "dweight": k.linear_wgrad(dy, x, precision=precision),
         "dbias": k.linear_bgrad(dy),
     }
 
 
-def _terms(*, x, weight, bias, dy):
+def _terms(*, x, weight, bias, dy, precision):
     rows, features = x.shape
     return {
-        "y": Terms(features + 1, max(rms(x) * rms(weight), rms(bias))),
-        "dx": Terms(len(weight), rms(dy) * rms(weight)),
-        "dweight": Terms(rows, rms(dy) * rms(x)),
+        "y": Terms(features + 1, max(rms(x) * rms(weight), rms(bias)), precision),
+        "dx": Terms(len(weight), rms(dy) * rms(weight), precision),
+        "dweight": Terms(rows, rms(dy) * rms(x), precision),
         "dbias": Terms(rows, rms(dy)),
     }
 
 
-def _cost(*, x, weight, bias, dy):
+def _cost(*, x, weight, bias, dy, **_):
     product = Cost(x.nbytes + weight.nbytes + dy.nbytes, 2 * x.size * len(weight))
     return {
         "linear": product,
@@ -58,6 +59,11 @@ linear = Suite(
         _case("classifier", 64, 128, 10),
         _case("long_sum", 3, 4099, 5),
         _case("many_rows", 1009, 7, 6),
+        _case("plain_high", 5, 17, 33, precision="high"),
+        _case("plain_medium", 5, 17, 33, precision="medium"),
+        _case("one_of_everything_high", 1, 1, 1, precision="high"),
+        _case("empty_batch_high", 0, 5, 3, precision="high"),
+        _case("long_sum_high", 3, 259, 5, precision="high"),
     ),
     run=_run,
     terms=_terms,

@@ -1,7 +1,7 @@
 """The fully connected layer, float32: matrix products by NumPy's BLAS on one thread, large ones on all threads by ours.
 
 A product of (M, K) and (K, N) takes 2 M K N operations, which BLAS does near the FMA peak where all three are large;
-with few rows it is bound by reading the weight once.
+with few rows it is bound by reading the weight once. All values of `precision` are strict float32.
 
 BLAS has threads of its own, which go on spinning for tens of milliseconds after a product, on the cores that the next
 kernels want: one Linear made networks twice as slow. So threadpoolctl holds every BLAS library in the process to one
@@ -51,7 +51,8 @@ def _pixels(x: np.ndarray) -> np.ndarray:
 
 
 def linear(
-    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None, *, out: np.ndarray | None = None
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None, *, precision: str = "highest",
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """y = x weightᵀ + bias: (M, in), (out, in), (out,) → (M, out)."""
     if _is_shared(len(x), weight.shape):
@@ -62,7 +63,9 @@ def linear(
     return deliver(y, out)
 
 
-def linear_dgrad(dy: np.ndarray, weight: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+def linear_dgrad(
+    dy: np.ndarray, weight: np.ndarray, *, precision: str = "highest", out: np.ndarray | None = None
+) -> np.ndarray:
     """The gradient to the input, dx = dy weight: (M, out), (out, in) → (M, in)."""
     if _is_shared(len(dy), weight.shape):
         dx = conv2d_dgrad(_pixels(dy), _pixels(weight), (len(dy), weight.shape[1], 1, 1))
@@ -70,7 +73,9 @@ def linear_dgrad(dy: np.ndarray, weight: np.ndarray, *, out: np.ndarray | None =
     return deliver(_product(contiguous(dy), contiguous(weight)), out)
 
 
-def linear_wgrad(dy: np.ndarray, x: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+def linear_wgrad(
+    dy: np.ndarray, x: np.ndarray, *, precision: str = "highest", out: np.ndarray | None = None
+) -> np.ndarray:
     """The gradient to the weight, dweight = dyᵀ x: (M, out), (M, in) → (out, in)."""
     if _is_shared(len(x), (dy.shape[1], x.shape[1])):
         if len(x) < 64:  # short sums: what counts is to write dweight once, in its order

@@ -1,6 +1,7 @@
 """The affine map and its gradients: 1 × 1 convolutions of images of one pixel, on the same kernels.
 
-Formulas in `kernels/reference/linear.py`. 2 M · in · out operations, for 4 (M in + in out + M out) bytes.
+Formulas in `kernels/reference/linear.py`, meaning of `precision` in `_choose.py`. 2 M · in · out operations, for
+4 (M in + in out + M out) bytes.
 """
 
 from __future__ import annotations
@@ -15,21 +16,22 @@ def _image(x: Array) -> Array:
     return contiguous(x)[:, :, None, None]
 
 
-def linear(x: Array, weight: Array, bias: Array | None = None, *, out: Array | None = None) -> Array:
+def linear(x: Array, weight: Array, bias: Array | None = None, *, precision: str = "highest",
+           out: Array | None = None) -> Array:
     """y = x weightᵀ + bias: (M, in), (out, in), (out,) → (M, out)."""
-    return deliver(conv2d(_image(x), _image(weight), bias)[:, :, 0, 0], out)
+    return deliver(conv2d(_image(x), _image(weight), bias, precision=precision)[:, :, 0, 0], out)
 
 
-def linear_dgrad(dy: Array, weight: Array, *, out: Array | None = None) -> Array:
+def linear_dgrad(dy: Array, weight: Array, *, precision: str = "highest", out: Array | None = None) -> Array:
     """The gradient to the input, dx = dy weight: (M, out), (out, in) → (M, in)."""
     shape = len(dy), weight.shape[1], 1, 1
-    return deliver(conv2d_dgrad(_image(dy), _image(weight), shape)[:, :, 0, 0], out)
+    return deliver(conv2d_dgrad(_image(dy), _image(weight), shape, precision=precision)[:, :, 0, 0], out)
 
 
-def linear_wgrad(dy: Array, x: Array, *, out: Array | None = None) -> Array:
+def linear_wgrad(dy: Array, x: Array, *, precision: str = "highest", out: Array | None = None) -> Array:
     """The gradient to the weight, dweight = dyᵀ x: (M, out), (M, in) → (out, in)."""
     shape = dy.shape[1], x.shape[1], 1, 1
-    return deliver(conv2d_wgrad(_image(dy), _image(x), shape)[:, :, 0, 0], out)
+    return deliver(conv2d_wgrad(_image(dy), _image(x), shape, precision=precision)[:, :, 0, 0], out)
 
 
 def linear_bgrad(dy: Array, *, out: Array | None = None) -> Array:

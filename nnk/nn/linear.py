@@ -53,27 +53,27 @@ class Linear(Module):
                 f"Linear: the input has shape {x.shape}, expected (..., {weight.shape[1]}): in_features is "
                 f"{weight.shape[1]}"
             )
-        kernels = backend.of(x, weight)
+        kernels, precision = backend.of(x, weight), backend.get_precision()
         bias = None if self.bias is None else self.bias.data
         self.save(x)
         if x.ndim == 2:
-            return kernels.linear(x, weight, bias)
-        return kernels.linear(_rows(x), weight, bias).reshape(*x.shape[:-1], weight.shape[0])
+            return kernels.linear(x, weight, bias, precision=precision)
+        return kernels.linear(_rows(x), weight, bias, precision=precision).reshape(*x.shape[:-1], weight.shape[0])
 
     def backward(self, dy: Any, input_grad: bool = True) -> Any:
         """Add the gradients of weight and bias; return that to the input."""
         x = self.saved()
         shape = x.shape
         weight = self.weight.data
-        kernels = backend.of(dy, weight)
+        kernels, precision = backend.of(dy, weight), backend.get_precision()
         if x.ndim != 2:
             x, dy = _rows(x), _rows(dy)
         if self.weight.requires_grad:
-            self.weight.accumulate(kernels.linear_wgrad(dy, x))
+            self.weight.accumulate(kernels.linear_wgrad(dy, x, precision=precision))
         if self.bias is not None and self.bias.requires_grad:
             self.bias.accumulate(kernels.linear_bgrad(dy))
         if input_grad:
-            return kernels.linear_dgrad(dy, weight).reshape(shape)
+            return kernels.linear_dgrad(dy, weight, precision=precision).reshape(shape)
 
     def extra_repr(self) -> str:
         """Return the arguments that `repr` shows."""

@@ -59,7 +59,7 @@ def test_one_missing_image_in_a_sum_is_seen():
 
 
 def test_half_precision_inside_is_seen():
-    half = lambda x, weight, bias: reference.linear(  # noqa: E731
+    half = lambda x, weight, bias, precision: reference.linear(  # noqa: E731
         x.astype(np.float16).astype(np.float32), weight, bias
     )
     assert excess("linear", linear=half) > 10

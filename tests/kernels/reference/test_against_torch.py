@@ -133,7 +133,7 @@ def layer_norm(*, x, weight, bias, dy, normalized_shape, eps):
     return gradients(F.layer_norm(leaves["x"], normalized_shape, leaves["weight"], leaves["bias"], eps), dy, **leaves)
 
 
-def linear(*, x, weight, bias, dy):
+def linear(*, x, weight, bias, dy, precision):
     leaves = {"x": leaf(x), "weight": leaf(weight), "bias": leaf(bias)}
     return gradients(F.linear(leaves["x"], leaves["weight"], leaves["bias"]), dy, **leaves)
 
