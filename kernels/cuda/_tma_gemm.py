@@ -158,13 +158,13 @@ def _tile(columns: int, output: str = STORAGE) -> Kernel:
 _TILES = {(columns, output): _tile(columns, output) for columns in _STAGES for output in (STORAGE, F32)}
 
 
-def supports(x: Array, y: Array, groups: int, window: tuple[Axis, Axis]) -> bool:
+def supports(itemsize: int, x_shape: tuple, y_shape: tuple, groups: int, window: tuple[Axis, Axis]) -> bool:
     """Can the copy engine gather these pixels? Whole vectors in, whole vectors out, taps within its reach; where there
     are groups, none may end in the middle of a step."""
-    vector, inner, (h, w) = 16 // x.itemsize, x.shape[1] // groups, window
-    whole = inner % vector == y.shape[1] // groups % vector == 0
-    return (whole and (groups == 1 or inner % (8 * vector) == 0) and min(*x.shape, *y.shape, h.taps, w.taps) > 0
-            and fits(h, x.shape[2]) and fits(w, x.shape[3]))
+    vector, inner, (h, w) = 16 // itemsize, x_shape[1] // groups, window
+    whole = inner % vector == y_shape[1] // groups % vector == 0 and (groups == 1 or inner % (8 * vector) == 0)
+    something = min(*x_shape, *y_shape, h.taps, w.taps) > 0
+    return whole and something and fits(h, x_shape[2]) and fits(w, x_shape[3])
 
 
 def convolve(x: Array, rows: Array, y: Array, groups: int, window: tuple[Axis, Axis], scale: Array | None = None,

@@ -151,10 +151,10 @@ def _tile(columns: int, output: str = STORAGE) -> Kernel:
 _TILES = {(columns, output): _tile(columns, output) for columns in BLOCKS_PER_SM for output in (STORAGE, F32)}
 
 
-def supports(x: Array, y: Array, groups: int, window: tuple[Axis, Axis]) -> bool:
+def supports(itemsize: int, x_shape: tuple, y_shape: tuple, groups: int, window: tuple[Axis, Axis]) -> bool:
     """Can this rung compute such images through this window? Whole vectors in and out, a window that masks hold."""
-    vector = 16 // x.itemsize
-    return x.shape[1] // groups % vector == y.shape[1] // groups % vector == 0 and holds(window)
+    vector = 16 // itemsize
+    return x_shape[1] // groups % vector == y_shape[1] // groups % vector == 0 and holds(window)
 
 
 def convolve(x: Array, rows: Array, y: Array, groups: int, window: tuple[Axis, Axis], scale: Array | None = None,

@@ -1,10 +1,11 @@
 """Two-dimensional convolution and its gradients; formulas in `kernels/reference/conv2d.py`.
 
-Images are channels-last. Convolutions are matrix products over gathered pixels, on tensor cores (`_mma_gemm.py`,
-`_mma_wgrad.py`) or in strict float32 (`_implicit_gemm.py`, `_wgrad.py`): `_choose.py` tells by dtype and `precision`
-which; windows of more than 15 taps on an axis slide in float32 as well. The gradient to the input is forward
-convolutions of dy with the weight transposed, one for each residue of the stride, see `_window.py`. With one channel a
-group convolutions are memory bound and go to `_depthwise.py`, in float32.
+Images are channels-last. Convolutions are matrix products over gathered pixels, in strict float32 (`_implicit_gemm.py`,
+`_wgrad.py`) or on tensor cores: `_choose.py` tells by dtype and `precision` which, `_chooser.py` on which rung of the
+ladder of kernels (`_mma_gemm.py`, `_wgmma_gemm.py`, `_tma_gemm.py`; `_mma_wgrad.py`); windows of more than 15 taps on
+an axis slide in float32 as well. The gradient to the input is forward convolutions of dy with the weight transposed,
+one for each residue of the stride, see `_window.py`. With one channel a group convolutions are memory bound and go to
+`_depthwise.py`, in float32.
 
 Roofline: 2 N P Q K (C/G) R S operations, at the card's rate for multiply-adds of the factors' type.
 """
@@ -14,7 +15,17 @@ from __future__ import annotations
 from typing import Any
 
 from ..shapes import conv_output_size
-from . import _choose, _depthwise, _implicit_gemm, _mma_gemm, _mma_wgrad, _wgrad
+from . import (
+    _choose,
+    _chooser,
+    _depthwise,
+    _implicit_gemm,
+    _mma_gemm,
+    _mma_wgrad,
+    _tma_gemm,
+    _wgmma_gemm,
+    _wgrad,
+)
 from ._channel_sums import channel_sums
 from ._gather import fits
 from ._layout import Array, channels_last, contiguous, deliver, empty_image, vector
@@ -24,6 +35,7 @@ from ._window import Axis, dgrad_windows, forward_axis
 
 Pair = tuple[int, int]
 Padding = tuple[int | Pair, int | Pair]
+_HOPPER = {"wgmma": _wgmma_gemm, "tma": _tma_gemm}
 
 
 def conv2d(
@@ -122,4 +134,8 @@ def _convolve(x: Array, weight: Array, y: Array, groups: int, windows: list[tupl
     x = images(x, groups, dtype)
     for window in windows:
         rows = weight_rows(weight, groups, window, transposed, dtype)
-        _mma_gemm.convolve(x, rows, y, groups, window, capability, *epilogue)
+        rung = _chooser.candidates(capability, x.itemsize, x.shape, y.shape, groups, window)[0]
+        if rung == "mma":
+            _mma_gemm.convolve(x, rows, y, groups, window, capability, *epilogue)
+        else:
+            _HOPPER[rung].convolve(x, rows, y, groups, window, *epilogue)

@@ -5,11 +5,14 @@ import sys
 import numpy as np
 import pytest
 
-from nnk.kernels import reference
+from nnk.kernels import parity, reference
+from nnk.kernels.cases.conv2d import _case
+from nnk.kernels.cuda import _choose, _chooser, _mma_gemm
 from nnk.kernels.cuda._layout import empty_image
 from nnk.kernels.cuda._numba import SIMULATED, cuda, types
 from nnk.kernels.cuda._window import dgrad_windows, forward_axis
 from nnk.kernels.cuda.launch import F32, INT, STORAGE, kernel
+from nnk.kernels.ops import OPS
 from nnk.kernels.shapes import conv_output_size
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
@@ -85,9 +88,9 @@ def test_cuda_forward(rung, case, dtype, order):
     window = forward_axis(p, r, stride, padding, dilation), forward_axis(q, s, stride, padding, dilation)
     x, y = channels_last(x), empty_image(n, k, p, q, x.dtype)
     if rung == "_tma_gemm" and case == "narrow groups":  # a group ends in the middle of a step
-        assert not rung_of(rung).supports(x, y, groups, window)
+        assert not rung_of(rung).supports(x.itemsize, x.shape, y.shape, groups, window)
         return
-    assert rung_of(rung).supports(x, y, groups, window)
+    assert rung_of(rung).supports(x.itemsize, x.shape, y.shape, groups, window)
     epilogue = ()
     if case in ("tails", "pointwise"):
         scale, bias = rng.standard_normal((2, k)).astype(np.float32)
@@ -112,7 +115,7 @@ def test_cuda_dgrad(rung, case, dtype, order):
     dy, dx = channels_last(dy), empty_image(n, c, h, w, dy.dtype)
     dx[:] = 0 if rung == "_tma_gemm" else np.nan  # which leaves pixels alone that no tap reaches
     for window in dgrad_windows((h, w), (r, s), *options.values()):
-        supported = rung_of(rung).supports(dy, dx, groups, window)
+        supported = rung_of(rung).supports(dy.itemsize, dy.shape, dx.shape, groups, window)
         assert supported == (rung == "_wgmma_gemm" or all(axis.taps for axis in window))
         if supported:
             rung_of(rung).convolve(dy, weight_rows(weight, groups, window, True, dy.dtype), dx, groups, window)
@@ -128,6 +131,36 @@ def test_cuda_bfloat16_factors_give_float32(rung):
     y = empty_image(2, 8, 5, 5, np.float32)
     rung_of(rung).convolve(channels_last(x), weight_rows(weight, 1, window, False, x.dtype), y, 1, window)
     check(y, reference.conv2d(x_seen, weight_seen, padding=(1, 1)), "float32")
+
+
+def test_cuda_whole_operations_take_these_rungs(cuda_kernels, monkeypatch):
+    (suite,) = (op.suite for op in OPS if op.name == "conv2d")
+    case = _case("hopper", (4, 64, 7, 5), (40, 64, 3, 3), padding=(1, 1), stride=(2, 1), precision="high", infer=True)
+    monkeypatch.setattr(_choose, "SIMULATED_CAPABILITY", (9, 0))
+    used = set()
+    for rung in (_tma_gemm, _wgmma_gemm, _mma_gemm):
+        def convolve(*args, rung=rung, original=rung.convolve):
+            used.add(rung)
+            original(*args)
+
+        monkeypatch.setattr(rung, "convolve", convolve)
+    with np.errstate(all="ignore"):
+        assert max(parity.compare(suite, case, cuda_kernels, np.float32).values()) <= 1
+    assert used == {_tma_gemm, _wgmma_gemm}  # forward, and to the input, whose 40 channels fill steps badly
+
+
+@pytest.mark.parametrize(("capability", "x", "y", "groups", "want"), [
+    ((8, 0), (8, 64, 9, 9), (8, 64, 9, 9), 1, ("mma",)),
+    ((10, 0), (8, 64, 9, 9), (8, 64, 9, 9), 1, ("mma",)),
+    ((9, 0), (8, 64, 9, 9), (8, 64, 9, 9), 1, ("tma", "wgmma", "mma")),
+    ((9, 0), (8, 8, 9, 9), (8, 64, 9, 9), 1, ("wgmma", "tma", "mma")),  # steps would be mostly zeros
+    ((9, 0), (8, 48, 9, 9), (8, 96, 9, 9), 3, ("wgmma", "mma")),  # groups end in the middle of a step
+    ((9, 0), (8, 64, 9, 9), (8, 10, 9, 9), 1, ("mma",)),
+    ((9, 0), (1, 64, 5, 5), (1, 64, 5, 5), 1, ("mma", "tma", "wgmma")),  # few pixels
+])
+def test_cuda_the_ladder(capability, x, y, groups, want):
+    window = forward_axis(x[2], 3, 1, 1, 1), forward_axis(x[3], 3, 1, 1, 1)
+    assert _chooser.candidates(capability, 4, x, y, groups, window) == want
 
 
 @pytest.mark.parametrize(("axis", "size", "can"), [
