@@ -24,7 +24,7 @@ METHODS = (
 )  # fmt: skip
 FUNCTIONS = {
     "argpartition", "concatenate", "empty_like", "expand_dims", "full_like", "mean", "moveaxis", "ones_like", "split",
-    "repeat", "sum", "take", "var", "zeros_like",
+    "repeat", "sum", "take", "var", "where", "zeros_like",
 }  # fmt: skip
 SCALARS = {"lr", "grad_scale", "step", "call"}  # arguments of kernels that may be 0-d arrays
 

@@ -165,6 +165,20 @@ def test_losses_wait_for_nothing(cupy, criterion, kind):
     np.testing.assert_array_equal(dx.get(), gradient)
 
 
+@pytest.mark.parametrize("criterion", [nn.CrossEntropyLoss(), nn.NLLLoss(), nn.FocalLoss()], ids=repr)
+@pytest.mark.parametrize("label", [-1, 3, 2**40])
+def test_a_label_that_names_no_class_makes_the_loss_nan(cupy, criterion, label):
+    x = backend.asarray_on(np.full((4, 3), 0.3, np.float32), "cuda")
+    for labels, wrong in (([0, 2, label, 1], [False, False, True, False]), ([0, 2, 1, 1], [False] * 4)):
+        labels = backend.asarray_on(np.array(labels), "cuda")
+        assert np.isnan(criterion(x, labels).get()) == any(wrong)
+        each = copy.deepcopy(criterion)
+        each.reduction = "none"
+        loss = each(x, labels)
+        assert loss.dtype == np.float32
+        assert np.isnan(loss.get()).tolist() == wrong
+
+
 def test_clipping_waits_for_nothing(cupy):
     norms = []
     for device in ("cpu", "cuda"):

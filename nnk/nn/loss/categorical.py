@@ -10,7 +10,7 @@ from nnk import backend
 from nnk.nn import arguments
 from nnk.nn.loss.base import Loss, operand
 
-__all__ = ["CrossEntropyLoss", "NLLLoss", "as_labels", "as_rows", "class_count", "class_weight", "from_rows"]
+__all__ = ["CrossEntropyLoss", "NLLLoss", "as_labels", "as_rows", "class_count", "class_weight", "from_rows", "marked"]
 
 
 class NLLLoss(Loss):
@@ -43,11 +43,12 @@ class NLLLoss(Loss):
         """Return the loss."""
         input, target = backend.as_array(input), backend.as_array(target)
         kernels = backend.of(input)
-        labels = as_labels(target, input, self.ignore_index)
+        labels, wrong = as_labels(target, input, self.ignore_index)
         weight = class_weight(self.weight, "weight", input)
         options = {"ignore_index": self.ignore_index, "reduction": self.reduction}
         rows = as_rows(input)
         loss, total = kernels.nll_loss(rows, labels, weight, **options)
+        loss = marked(loss, wrong)
         self.save(input.shape, rows, labels, weight, total, options)
         return loss.reshape(target.shape) if self.reduction == "none" else loss
 
@@ -79,6 +80,7 @@ class CrossEntropyLoss(Loss):
 
     Raises ValueError when shapes do not fit, a label is out of range, or on options out of range; TypeError on labels
     that are no integers and on probabilities of another dtype than the input's.
+    On a GPU labels are not waited for: one out of range makes the loss NaN.
     Sources: Bridle (1990); label smoothing, Szegedy et al. (2016), arXiv:1512.00567, section 7.
     """
 
@@ -113,9 +115,10 @@ class CrossEntropyLoss(Loss):
             self.save(input.shape, logits, rows, weight, None, options)
             shape = _label_shape(input)
         else:
-            labels = as_labels(target, input, self.ignore_index)
+            labels, wrong = as_labels(target, input, self.ignore_index)
             options["ignore_index"] = self.ignore_index
             loss, lse = kernels.cross_entropy(logits, labels, weight, **options)
+            loss = marked(loss, wrong)
             self.save(input.shape, logits, labels, weight, lse, options)
             shape = target.shape
         return loss.reshape(shape) if self.reduction == "none" else loss
@@ -155,11 +158,12 @@ def _label_shape(input: Any) -> tuple[int, ...]:
     return () if input.ndim == 1 else (input.shape[0], *input.shape[2:])
 
 
-def as_labels(target: Any, input: Any, ignore_index: int | None = None) -> Any:
-    """Return the class labels of the input's elements as int64, in one row.
+def as_labels(target: Any, input: Any, ignore_index: int | None = None) -> tuple[Any, Any]:
+    """Return the class labels of the input's elements as int64, in one row, and which of them name no class.
 
     Raises TypeError unless they are integers, ValueError on another shape than the input asks for and on labels that
-    name no class. On a GPU nobody waits for the labels to be seen; there the kernels mark what names no class with NaN.
+    name no class. On a GPU nobody waits for the labels to be seen: those are held at the nearest class, so that kernels
+    stay in their row, and the loss is `marked`. On a CPU the second array is None.
     """
     classes, expected = class_count(input), _label_shape(input)
     if target.dtype.kind not in "iu":
@@ -168,7 +172,11 @@ def as_labels(target: Any, input: Any, ignore_index: int | None = None) -> Any:
         raise ValueError(f"target has shape {target.shape}, expected {expected} for the input {input.shape}")
     labels = backend.contiguous(target.reshape(-1).astype(np.int64, copy=False))
     if backend.on_gpu(labels):
-        return labels
+        within = labels.clip(0, classes - 1)
+        wrong = within != labels
+        if ignore_index is not None:
+            within, wrong = np.where(labels == ignore_index, labels, within), wrong & (labels != ignore_index)
+        return within, wrong
     # Seen as unsigned, negative labels are huge: in the usual case one pass finds all that is out of range.
     if labels.size and labels.view(np.uint64).max() >= classes:
         wrong = (labels < 0) | (labels >= classes)
@@ -179,7 +187,14 @@ def as_labels(target: Any, input: Any, ignore_index: int | None = None) -> Any:
             if ignore_index is not None:
                 expected += f" or ignore_index, {ignore_index}"
             raise ValueError(f"target holds the label {target.reshape(-1)[wrong][0]}, expected {expected}")
-    return labels
+    return labels, None
+
+
+def marked(loss: Any, wrong: Any) -> Any:
+    """Return the loss with NaN for labels that name no class, as `as_labels` found them."""
+    if wrong is None:
+        return loss
+    return np.where(wrong if loss.ndim else wrong.any(), loss.dtype.type(np.nan), loss)
 
 
 def _check_weight(weight: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from nnk import backend
 from nnk.nn import arguments
 from nnk.nn.loss.base import Loss, operand
-from nnk.nn.loss.categorical import as_labels, as_rows, class_weight, from_rows
+from nnk.nn.loss.categorical import as_labels, as_rows, class_weight, from_rows, marked
 
 __all__ = ["FocalLoss"]
 
@@ -57,9 +57,10 @@ class FocalLoss(Loss):
             options["alpha"] = alpha
             self.save(input.shape, "sigmoid", (input, target), options)
             return backend.of(input, target).sigmoid_focal_loss(input, target, **options)
-        operands = (as_rows(input), *self._multi_class(input, target))
+        labels, wrong, alpha = self._multi_class(input, target)
+        operands = (as_rows(input), labels, alpha)
         self.save(input.shape, "softmax", operands, options)
-        loss = backend.of(input).softmax_focal_loss(*operands, **options)
+        loss = marked(backend.of(input).softmax_focal_loss(*operands, **options), wrong)
         return loss.reshape(target.shape) if self.reduction == "none" else loss
 
     def _binary(self, input: Any, target: Any) -> tuple[Any, float | None]:
@@ -71,11 +72,11 @@ class FocalLoss(Loss):
             raise ValueError(f"target holds {target[wrong][0]}, expected 0 and 1 in a target of the input's shape")
         return target, self.alpha
 
-    def _multi_class(self, input: Any, target: Any) -> tuple[Any, Any]:
-        labels = as_labels(target, input)
+    def _multi_class(self, input: Any, target: Any) -> tuple[Any, Any, Any]:
+        labels, wrong = as_labels(target, input)
         if isinstance(self.alpha, float):
             raise ValueError(f"alpha is {self.alpha}, expected an array, one value for each class")
-        return labels, class_weight(self.alpha, "alpha", input)
+        return labels, wrong, class_weight(self.alpha, "alpha", input)
 
     def backward(self, dy: Any = None, input_grad: bool = True) -> Any:
         """Return the gradient to the input, for the gradient `dy` to the loss (None: ones)."""
