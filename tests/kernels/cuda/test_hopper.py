@@ -135,7 +135,7 @@ def test_cuda_bfloat16_factors_give_float32(rung):
 
 def test_cuda_whole_operations_take_these_rungs(cuda_kernels, monkeypatch):
     (suite,) = (op.suite for op in OPS if op.name == "conv2d")
-    case = _case("hopper", (4, 64, 7, 5), (40, 64, 3, 3), padding=(1, 1), stride=(2, 1), precision="high", infer=True)
+    case = _case("hopper", (5, 64, 7, 5), (40, 64, 3, 3), padding=(1, 1), stride=(2, 1), precision="high", infer=True)
     monkeypatch.setattr(_choose, "SIMULATED_CAPABILITY", (9, 0))
     used = set()
     for rung in (_tma_gemm, _wgmma_gemm, _mma_gemm):
