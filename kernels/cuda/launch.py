@@ -191,12 +191,16 @@ class Kernel:
 
     def cubin(self, dtype: str, capability: tuple) -> bytes:
         """The machine code, from disk or compiled now and kept there; needs no driver."""
-        name = f"{self.file}-{self.name}-{dtype}-{arch(capability)}"
+        name = self.stored_as(dtype, capability)
         code = store.read(name)
         if code is None:
             code, _ = link([self.ptx(dtype, capability)], capability)
             store.write(name, code)
         return code
+
+    def stored_as(self, dtype: str, capability: tuple) -> str:
+        """The name of the machine code on disk."""
+        return f"{self.file}-{self.name}-{dtype}-{arch(capability)}"
 
     def _load(self, device: int, dtype: np.dtype) -> _Loaded:
         if dtype.name not in self.dtypes:

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from nnk.kernels import cpu
+from nnk.kernels import cpu, warming
 from nnk.kernels.cpu import _cache, _driver, _warm
 
 FEW = ("activation._relu_blocks", "elementwise._add_blocks", "_driver._serial")
@@ -63,14 +63,14 @@ def test_only_what_is_missing_or_damaged_is_compiled(few):
     assert sorted(heard) == ["_driver._serial", "elementwise._add_blocks"]
 
 
-@pytest.mark.parametrize("failure", [OSError("no semaphores here"), _warm.BrokenProcessPool("killed")])
+@pytest.mark.parametrize("failure", [OSError("no semaphores here"), warming.BrokenProcessPool("killed")])
 def test_without_processes_it_takes_longer(failure, few, monkeypatch):
-    def fail(names, processes):
+    def fail(prepare, names, processes):
         _warm._prepare(names[0])
         yield names[0]
         raise failure
 
-    monkeypatch.setattr(_warm, "_in_processes", fail)
+    monkeypatch.setattr(warming, "in_processes", fail)
     heard = []
     _warm.warm(heard.append)
     assert sorted(heard) == sorted(FEW)
