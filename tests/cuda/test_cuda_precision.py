@@ -8,14 +8,6 @@ from nnk import nn, optim
 from nnk.train import Trainer
 from nnk.train.precision import FIRST_SCALE, PATIENCE, MixedPrecision
 
-try:
-    from nnk.kernels.cuda._numba import SIMULATED
-except ImportError:
-    SIMULATED = False
-
-simulated = pytest.mark.skipif(not SIMULATED, reason="NUMBA_ENABLE_CUDASIM=1 is not set")
-
-
 def network():
     nnk.manual_seed(1)
     return nn.Sequential(
@@ -23,7 +15,7 @@ def network():
         nn.BatchNorm2d(8),
         nn.ReLU(),
         nn.Conv2d(8, 8, 3, padding=1),
-        nn.SiLU(),
+        nn.PReLU(),
         nn.MaxPool2d(2),
         nn.Flatten(),
         nn.Linear(32, 3),
@@ -45,7 +37,7 @@ def train(precision, steps=3, **options):
     return trainer, losses[-1]
 
 
-@simulated
+@pytest.mark.usefixtures("simulator")
 @pytest.mark.parametrize(("precision", "near"), [("bf16", 2e-2), ("fp16", 3e-3)])
 def test_cuda_a_half_trains_as_float32_does(precision, near):
     if precision == "bf16":
@@ -60,7 +52,7 @@ def test_cuda_a_half_trains_as_float32_does(precision, near):
     assert halved.precision.skipped == 0
 
 
-@simulated
+@pytest.mark.usefixtures("simulator")
 def test_cuda_an_overflow_skips_the_update():
     model = network()
     before = [parameter.data.copy() for parameter in model.parameters()]
