@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 
-_MOST_PROCESSES = 8  # each takes some 200 MB
-
 
 def warm(
     todo: Mapping[str, Callable[[], object]], prepare: Callable[[str], None], processes: int,
@@ -18,9 +16,10 @@ def warm(
 ) -> None:  # fmt: skip
     """Compile what `todo` names; `report` hears each name when it is done.
 
-    `prepare(name)`, a function of a module, does so in another process; `todo[name]()` in this one.
+    `prepare(name)`, a function of a module, does so in another process; `todo[name]()` in this one. What cannot be
+    compiled raises its error when all the rest is done.
     """
-    left, processes = dict(todo), min(processes, len(todo), _MOST_PROCESSES)
+    left, processes = dict(todo), min(processes, len(todo))
     if processes > 1:
         # Where processes cannot be started, or one is killed, what is left is compiled here.
         with contextlib.suppress(OSError, BrokenProcessPool):
@@ -37,10 +36,16 @@ def in_processes(prepare: Callable[[str], None], names: Iterable[str], processes
     context = multiprocessing.get_context("spawn")
     ignore_ctrl_c = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
     executor = ProcessPoolExecutor(processes, context, **ignore_ctrl_c)
+    error = None
     try:
         started = {executor.submit(prepare, name): name for name in names}
         for future in as_completed(started):
-            future.result()
-            yield started[future]
+            if isinstance(future.exception(), BrokenProcessPool):
+                raise future.exception()
+            error = error or future.exception()
+            if not future.exception():
+                yield started[future]
+        if error:
+            raise error
     finally:
         executor.shutdown(cancel_futures=True)

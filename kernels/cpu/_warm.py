@@ -11,6 +11,8 @@ from . import _cache
 from ._compile import Native, natives
 from ._driver import get_num_threads
 
+_MOST_PROCESSES = 8  # each takes some 200 MB
+
 
 def every() -> list[Native]:
     """All that is compiled for the operations of the registry: importing their files declares it."""
@@ -27,7 +29,8 @@ def missing() -> list[Native]:
 
 def warm(report: Callable[[str], None]) -> None:
     """Compile what is missing; `report` hears each name when it is done."""
-    warming.warm({native.name: native.prepare for native in missing()}, _prepare, get_num_threads(), report)
+    warming.warm({native.name: native.prepare for native in missing()}, _prepare,
+                 min(get_num_threads(), _MOST_PROCESSES), report)
 
 
 def _prepare(name: str) -> None:

@@ -8,6 +8,7 @@ from nnk import nn, optim
 from nnk.train import Trainer
 from nnk.train.precision import FIRST_SCALE, PATIENCE, MixedPrecision
 
+
 def network():
     nnk.manual_seed(1)
     return nn.Sequential(
