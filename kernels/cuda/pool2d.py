@@ -62,6 +62,7 @@ def _largest(vector):
             for lane in range(lane_count):
                 best[k, lane], winner[k, lane] = -INFINITY, start
         line = np.int32(image * size_h + top)
+        to = np.int64((image * height + p) * width + q) * channels + c  # computed here it holds fewer registers
         for row in range(first_row, end_row):
             pixel = np.int32(line * size_w + left)
             for column in range(first_column, end_column):
@@ -76,12 +77,11 @@ def _largest(vector):
                             best[k, lane], winner[k, lane] = v, number
                 pixel = np.int32(pixel + dilation_w)
             line = np.int32(line + dilation_h)
-        at = np.int64((image * height + p) * width + q) * channels + c
         for k in range(EACH):
             rest = channels - c - k * step
-            write(y, at + k * step, best[k], rest)
+            write(y, to + k * step, best[k], rest)
             if rest > 0:
-                put(small, words, wide, at + k * step, winner[k], rest, lane_count)
+                put(small, words, wide, to + k * step, winner[k], rest, lane_count)
 
     return largest
 
