@@ -30,7 +30,7 @@ from . import _link, launch
 
 TABLE = Path(__file__).with_name("resources.txt")
 _PACKAGE = __spec__.parent
-ARCHITECTURES = {"float32": ((7, 5), (8, 0), (9, 0)), "float16": ((8, 0), (9, 0)), "bfloat16": ((8, 0), (9, 0))}
+ARCHITECTURES = {dtype: ((7, 5), (8, 0), (9, 0)) for dtype in ("float32", "float16")} | {"bfloat16": ((8, 0), (9, 0))}
 SHOWN = ("LDG.128", "STG.128", "LDGSTS", "UTMALDG", "UTMASTG", "LDSM", "HMMA", "HGMMA", "BAR", "SHFL", "ATOM", "ATOMG",
          "RED", "REDG", "F64")  # fmt: skip
 MADE_BY = ("numba", "numba-cuda", "nvidia-nvvm", "nvidia-nvjitlink", "nvidia-cuda-nvdisasm")
