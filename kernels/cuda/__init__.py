@@ -17,7 +17,7 @@ leading underscore, `ptx.py` and `launch.py`), from the bottom up:
   `_mma_gemm.py`, `_mma_wgrad.py`: the convolutions; `_choose.py`: which arithmetic.
 - `ptx_wgmma.py`, `ptx_tma.py`: Hopper's warpgroup products and bulk copies; `_tensor_map.py`: what the copy engine
   knows of a tensor; `_wgmma_rows.py`: how sums are written; `_wgmma_gemm.py`, `_tma_gemm.py`: the convolutions;
-  `_chooser.py`: on which rung of the ladder.
+  `_chooser.py`: on which rung of the ladder; `_tuner.py`, `_tuning.py`: which is fastest by measurement, and the table.
 
 A kernel compiles when it is first called, never at import. With NUMBA_ENABLE_CUDASIM=1 all of this runs without a GPU,
 on NumPy arrays, in Numba's simulator: for tests.

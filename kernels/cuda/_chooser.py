@@ -1,5 +1,6 @@
-"""Which rung of the ladder computes a convolution's product on tensor cores, by card and shape.
+"""Which kernel computes a convolution's product, and with which tile: by card and shape, or as `nnk tune` measured.
 
+    "ffma"    `_implicit_gemm.py` strict float32, any shape, any card
     "mma"     `_mma_gemm.py`      mma.sync, any shape, compute capability 8.0 and newer (float16 from 7.5 on)
     "wgmma"   `_wgmma_gemm.py`    warpgroup products, 9.0; whole vectors of outputs
     "tma"     `_tma_gemm.py`      the same fed by the copy engine, 9.0; windows that it can walk
@@ -7,22 +8,74 @@
 Without a measurement the fastest by design comes first: the copy engine where its steps of 128 bytes are mostly filled
 by the channels of a tap, then warpgroups. Their tiles have 128 pixels and at least 64 outputs: products that would
 leave most of such a tile empty begin with the small tiles of mma.sync.
+
+All candidates for a work multiply the same factors and sum in float32, but not always in the same order: with another
+table the last bits may differ, never the precision. A process reads the table of a device once, so its results repeat.
 """
 
 from __future__ import annotations
 
-from . import _tma_gemm, _wgmma_gemm
-from ._layout import blocks
-from ._operands import ROW
-from ._window import Axis
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from . import _choose, _implicit_gemm, _mma_gemm, _mma_wgrad, _tma_gemm, _tuning, _wgmma_gemm
+from ._layout import blocks
+from ._numba import SIMULATED
+from ._operands import ROW
+from ._tuning import Candidate, Row, Work
+from ._window import Axis
+from .launch import current_device
+
+PRODUCTS = {"mma": _mma_gemm, "wgmma": _wgmma_gemm, "tma": _tma_gemm}
 HOPPER = (9, 0)
 FILLED = 0.75  # of the bytes of a step, for the copy engine to come first
 LEAST_PIXELS, LEAST_OUTPUTS = 64, 32  # of a tile that is worth a warpgroup
 
+_tables: dict[int, dict[tuple, Candidate]] = {}
+_lock = threading.Lock()
+_seen: dict[Work, None] | None = None
 
-def candidates(capability: tuple[int, int], itemsize: int, x_shape: tuple, y_shape: tuple, groups: int,
-               window: tuple[Axis, Axis]) -> tuple[str, ...]:
+
+def device() -> int:
+    """The number of the device for which choices are made now."""
+    return 0 if SIMULATED else current_device()
+
+
+def choice(work: tuple, capability: tuple[int, int]) -> Candidate:
+    """The rung and tile for a `Work` on the current device: the table's, else the first of `candidates`."""
+    number = device()
+    table = _tables.get(number)
+    if table is None:
+        table = load(number)
+    if _seen is not None:
+        _seen[Work(*work)] = None
+    return table.get(work) or next(_candidates(capability, *work))
+
+
+def candidates(work: Work, capability: tuple[int, int]) -> tuple[Candidate, ...]:
+    """All rungs and tiles that can do this, channels padded to whole vectors; the one that runs untuned is first."""
+    return tuple(_candidates(capability, *work))
+
+
+def _candidates(capability: tuple[int, int], kind: str, x_dtype, y_dtype, groups: int, x: tuple, y: tuple,
+                window: tuple[Axis, Axis]) -> Iterator[Candidate]:
+    itemsize = x_dtype.itemsize
+    if kind == "strict product":
+        yield from (("ffma", tile) for tile in _implicit_gemm.tiles(itemsize, x, y, groups, window))
+    elif kind == "wgrad":
+        yield from (("mma", tile) for tile in _mma_wgrad.tiles(capability, x, y, groups))
+    elif kind == "product":
+        for rung in rungs(capability, itemsize, x, y, groups, window):
+            tiles = PRODUCTS[rung].tiles
+            first = (capability, ) if rung == "mma" else ()
+            yield from ((rung, tile) for tile in tiles(*first, x, y, groups, window))
+    else:
+        raise ValueError(f"there is no kind of work called {kind!r}")
+
+
+def rungs(capability: tuple[int, int], itemsize: int, x_shape: tuple, y_shape: tuple, groups: int,
+          window: tuple[Axis, Axis]) -> tuple[str, ...]:
     """The rungs that can fill these pixels of y, channels padded to whole vectors, the likely fastest first."""
     if capability != HOPPER:
         return ("mma",)
@@ -35,3 +88,28 @@ def candidates(capability: tuple[int, int], itemsize: int, x_shape: tuple, y_sha
     pixels, outputs = x_shape[0] * window[0].count * window[1].count, y_shape[1] // groups
     small = pixels < LEAST_PIXELS or outputs < LEAST_OUTPUTS
     return ("mma", *hopper) if small else (*hopper, "mma")
+
+
+def load(device: int, anew: bool = False) -> dict[tuple, Candidate]:
+    """Make the table of a device the one in use, from disk at the first time or `anew`."""
+    with _lock:
+        if anew or device not in _tables:
+            _tables[device] = {work: row.best for work, row in stored(device).items()}
+        return _tables[device]
+
+
+def stored(device: int) -> dict[Work, Row]:
+    """The table of a device as it is on disk."""
+    capability = _choose.capability()
+    return _tuning.read(_tuning.device_name(device), lambda work, one: one in candidates(work, capability))
+
+
+@contextmanager
+def recording() -> Iterator[dict[Work, None]]:
+    """All that is chosen for within, in any thread, in order."""
+    global _seen
+    _seen = seen = {}
+    try:
+        yield seen
+    finally:
+        _seen = None

@@ -27,6 +27,7 @@ from .ptx import lanes, load, load_vector, quotient, store, store_shared, store_
 
 OUTSIDE = -(1 << 29)  # a coordinate that no tap brings back into the image
 ENOUGH_BLOCKS = 256  # below this many blocks, smaller tiles
+Tile = tuple[int, int]
 
 
 def _tile(m: int, n: int, vectors: bool) -> Kernel:
@@ -163,20 +164,29 @@ def _tile(m: int, n: int, vectors: bool) -> Kernel:
 _TILES = {(m, vectors): _tile(m, m, vectors) for m, vectors in ((128, True), (64, True), (64, False))}
 
 
+def tiles(itemsize: int, x_shape: tuple, y_shape: tuple, groups: int, window: tuple[Axis, Axis]) -> list[Tile]:
+    """The tiles that can fill these pixels of y, the one that is chosen without a measurement first."""
+    pixels, columns = x_shape[0] * window[0].count * window[1].count, y_shape[1] // groups
+    if not _in_vectors(itemsize, x_shape, y_shape, groups):
+        return [(64, 64)]
+    small = columns <= 64 or -(-pixels // 128) * -(-columns // 128) * groups < ENOUGH_BLOCKS
+    return [(64, 64), (128, 128)] if small else [(128, 128), (64, 64)]
+
+
+def _in_vectors(itemsize: int, x_shape: tuple, y_shape: tuple, groups: int) -> bool:
+    return x_shape[1] // groups * itemsize % 16 == y_shape[1] // groups * itemsize % 16 == 0
+
+
 def convolve(x: Array, matrix: Array, y: Array, groups: int, window: tuple[Axis, Axis], scale: Array | None = None,
-             bias: Array | None = None, rectify: bool = False) -> None:
+             bias: Array | None = None, rectify: bool = False, *, tile: Tile) -> None:
     """Fill the pixels of y that belong to this window; x, y channels-last, matrix from `_pack.py`."""
     (images, channels, *source), (outputs, *size), (h, w) = x.shape, y.shape[1:], window
     pixels, inner, columns = images * h.count * w.count, channels // groups, outputs // groups
     taps = (h.taps, w.taps) if h.taps and w.taps else (0, 1)  # no tap reaches these pixels: zeros
     if images * source[0] * source[1] >= 2**32:
         raise OverflowError(f"a convolution of {images} x {source[0]} x {source[1]} pixels: expected less than 2**32")
-    vector = 16 // x.itemsize
-    vectors = inner % vector == 0 and columns % vector == 0
-    m = 128
-    if not vectors or columns <= 64 or -(-pixels // m) * -(-columns // m) * groups < ENOUGH_BLOCKS:
-        m = 64
-    _TILES[m, vectors](
-        (-(-pixels // m), -(-columns // m), groups), x, matrix, y, scale, bias, pixels, channels, inner, *source,
+    m, n = tile
+    _TILES[m, _in_vectors(x.itemsize, x.shape, y.shape, groups)](
+        (-(-pixels // m), -(-columns // n), groups), x, matrix, y, scale, bias, pixels, channels, inner, *source,
         h.count, w.count, *taps, h.step, w.step, h.start, w.start, h.move, w.move, outputs, columns, h.out, w.out,
         *size, h.pitch, w.pitch, scale is not None, bias is not None, rectify)

@@ -206,17 +206,31 @@ def _tile(m: int, n: int, stages: int, blocks_per_sm: int, output: str = STORAGE
                   **dict.fromkeys(names, INT))(mma_gemm)
 
 
+_BLOCKS_PER_SM = {(128, 128, 3): 2, (128, 64, 3): 3, (64, 64, 4): 3}  # by tile: pixels, outputs, stages
+_TILE_7_5 = 64, 64, 2
 _TILES = {
-    (m, n, output): _tile(m, n, stages, blocks_per_sm, output, least=(8, 0), dtypes=dtypes)
-    for m, n, stages, blocks_per_sm in ((128, 128, 3, 2), (128, 64, 3, 3), (64, 64, 4, 3))
+    (tile, output): _tile(*tile, blocks_per_sm, output, least=(8, 0), dtypes=dtypes)
+    for tile, blocks_per_sm in _BLOCKS_PER_SM.items()
     for output, dtypes in ((STORAGE, ("float32", "float16", "bfloat16")), (F32, ("bfloat16",)))
 }
-_TILE_7_5 = _tile(64, 64, 2, 4, least=(7, 5), dtypes=("float16",))
+_TILES[_TILE_7_5, STORAGE] = _tile(*_TILE_7_5, 4, least=(7, 5), dtypes=("float16",))
 
 
-def convolve(x: Array, rows: Array, y: Array, groups: int, window: tuple[Axis, Axis], capability: tuple[int, int],
-             scale: Array | None = None, bias: Array | None = None, rectify: bool = False,
-             residual: Array | None = None) -> None:
+def tiles(capability: tuple[int, int], x_shape: tuple, y_shape: tuple, groups: int,
+          window: tuple[Axis, Axis]) -> list[tuple[int, ...]]:
+    """The tiles that can fill these pixels of y, the one that is chosen without a measurement first."""
+    if capability < (8, 0):
+        return [_TILE_7_5]
+    pixels, columns = x_shape[0] * window[0].count * window[1].count, y_shape[1] // groups
+    m, n = 128, 128 if columns > 64 else 64
+    if blocks(pixels, m) * blocks(columns, n) * groups < ENOUGH_BLOCKS:
+        m, n = 64, 64
+    return sorted(_BLOCKS_PER_SM, key=lambda tile: tile[:2] != (m, n))
+
+
+def convolve(x: Array, rows: Array, y: Array, groups: int, window: tuple[Axis, Axis], scale: Array | None = None,
+             bias: Array | None = None, rectify: bool = False, residual: Array | None = None, *,
+             tile: tuple[int, ...]) -> None:
     """Fill the pixels of y (x's dtype, or float32) that belong to this window.
 
     x is of `images`, rows of `weight_rows`, y and the residual are channels-last. The window `fits`.
@@ -225,12 +239,8 @@ def convolve(x: Array, rows: Array, y: Array, groups: int, window: tuple[Axis, A
     numbers = geometry(x.shape, groups, window)
     pixels, inner, taps_w = numbers[0], numbers[2], numbers[8]
     by_tap, by_c = divmod(ROW // x.itemsize, inner)
-    m, n = 128, 128 if columns > 64 else 64
-    if blocks(pixels, m) * blocks(columns, n) * groups < ENOUGH_BLOCKS:
-        m, n = 64, 64
-    tile = _TILES[m, n, STORAGE if x.dtype == y.dtype else F32]
-    if capability < (8, 0):
-        m, n, tile = 64, 64, _TILE_7_5
-    tile((blocks(pixels, m), blocks(columns, n), groups), x, rows, y, scale, bias, residual, *numbers,
-         *divmod(by_tap, taps_w), by_c, rows.shape[2] * x.itemsize // ROW, outputs, columns, h.out, w.out, *size,
-         h.pitch, w.pitch, scale is not None, bias is not None, residual is not None, rectify)
+    m, n, _ = tile
+    _TILES[tile, STORAGE if x.dtype == y.dtype else F32](
+        (blocks(pixels, m), blocks(columns, n), groups), x, rows, y, scale, bias, residual, *numbers,
+        *divmod(by_tap, taps_w), by_c, rows.shape[2] * x.itemsize // ROW, outputs, columns, h.out, w.out, *size,
+        h.pitch, w.pitch, scale is not None, bias is not None, residual is not None, rectify)

@@ -200,25 +200,33 @@ def _tile(size: int, stages: int, blocks_per_sm: int, **limits) -> Kernel:
                   **limits, **pointers, **dict.fromkeys(names, INT))(mma_wgrad)
 
 
-_TILES = {size: _tile(size, stages, blocks_per_sm, least=(8, 0))
-          for size, stages, blocks_per_sm in ((128, 3, 2), (64, 4, 3))}  # fmt: skip
-_TILE_7_5 = _tile(64, 2, 4, least=(7, 5), dtypes=("float16",))
+_BLOCKS_PER_SM = {(128, 128, 3): 2, (64, 64, 4): 3}  # by tile: filters, places, stages
+_TILE_7_5 = 64, 64, 2
+_TILES = {tile: _tile(*tile[1:], blocks_per_sm, least=(8, 0)) for tile, blocks_per_sm in _BLOCKS_PER_SM.items()}
+_TILES[_TILE_7_5] = _tile(*_TILE_7_5[1:], 4, least=(7, 5), dtypes=("float16",))
+
+
+def tiles(capability: tuple[int, int], x_shape: tuple, weight_shape: tuple, groups: int) -> list[tuple[int, ...]]:
+    """The tiles that can make this gradient, the one that is chosen without a measurement first."""
+    if capability < (8, 0):
+        return [_TILE_7_5]
+    k, _, r, s = weight_shape
+    large = min(k // groups, r * s * (x_shape[1] // groups)) > 64
+    return sorted(_BLOCKS_PER_SM, reverse=large)
 
 
 def wgrad(dy: Array, x: Array, weight_shape: tuple[int, int, int, int], groups: int, window: tuple[Axis, Axis],
-          capability: tuple[int, int], dtype: Any) -> Array:
+          dtype: Any, *, tile: tuple[int, ...]) -> Array:
     """dweight (K, C/G, R, S) of `dtype` from dy and x as `images` gives them; `window` is the forward convolution's."""
     numbers, (k, _, r, s) = geometry(x.shape, groups, window), weight_shape
     pixels, inner, (grid_h, grid_w), group_filters = numbers[0], numbers[2], numbers[5:7], k // groups
-    places = r * s * inner
-    size = 128 if min(group_filters, places) > 64 and capability >= (8, 0) else 64
-    tile = _TILES[size] if capability >= (8, 0) else _TILE_7_5
-    tiles = blocks(group_filters, size) * blocks(places, size) * groups
-    parts = max(1, min(blocks(ENOUGH_BLOCKS, max(tiles, 1)), pixels // LEAST_SHARE, 65535 // groups))
+    places, size = r * s * inner, tile[0]
+    count = blocks(group_filters, size) * blocks(places, size) * groups
+    parts = max(1, min(blocks(ENOUGH_BLOCKS, max(count, 1)), pixels // LEAST_SHARE, 65535 // groups))
     partial = empty((parts, k, places))
     depth, share = 128 // x.itemsize, blocks(pixels, parts)
     lines, by_j = divmod(depth, max(grid_w, 1))
-    tile((blocks(group_filters, size), blocks(places, size), groups * parts), dy, x, partial, *numbers,
-         *divmod(lines, max(grid_h, 1)), by_j, share, blocks(share, depth), dy.shape[1],
-         dy.shape[1] // groups, group_filters, groups)
+    _TILES[tile]((blocks(group_filters, size), blocks(places, size), groups * parts), dy, x, partial, *numbers,
+                 *divmod(lines, max(grid_h, 1)), by_j, share, blocks(share, depth), dy.shape[1], dy.shape[1] // groups,
+                 group_filters, groups)
     return add_parts(partial, weight_shape, dtype)

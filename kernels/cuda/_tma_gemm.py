@@ -167,25 +167,36 @@ def supports(itemsize: int, x_shape: tuple, y_shape: tuple, groups: int, window:
     return whole and something and fits(h, x_shape[2]) and fits(w, x_shape[3])
 
 
+def tiles(x_shape: tuple, y_shape: tuple, groups: int, window: tuple[Axis, Axis]) -> list[tuple[int, int]]:
+    """The tiles for these pixels of y, the one that is chosen without a measurement first."""
+    down, group_outputs = blocks(x_shape[0] * window[0].count * window[1].count, ROWS), y_shape[1] // groups
+
+    # As many rounds as the card needs for all tiles; what a tile costs beside its columns is about 64 of them.
+    def cost(columns: int) -> int:
+        return blocks(down * blocks(group_outputs, columns) * groups, _card()) * (columns + 64)
+
+    return [(ROWS, columns) for columns in sorted(_STAGES, key=cost)]
+
+
+def _card() -> int:
+    return 2 if SIMULATED else multiprocessors(current_device())
+
+
 def convolve(x: Array, rows: Array, y: Array, groups: int, window: tuple[Axis, Axis], scale: Array | None = None,
-             bias: Array | None = None, rectify: bool = False, residual: Array | None = None) -> None:
+             bias: Array | None = None, rectify: bool = False, residual: Array | None = None, *,
+             tile: tuple[int, int] | None = None) -> None:
     """Fill the pixels of y (x's dtype, or float32) that belong to this window.
 
     x is of `images`, rows of `weight_rows`, y and the residual are channels-last; all this is what it `supports`.
     """
     (images, channels, *source), (outputs, *size), (h, w) = x.shape, y.shape[1:], window
     count, inner, group_outputs = images * h.count * w.count, channels // groups, outputs // groups
-    card = 2 if SIMULATED else multiprocessors(current_device())
-
-    def tiles(columns: int) -> int:
-        return blocks(count, ROWS) * blocks(group_outputs, columns) * groups
-
-    # As many rounds as the card needs for all tiles; what a tile costs beside its columns is about 64 of them.
-    columns = min(_STAGES, key=lambda columns: blocks(tiles(columns), card) * (columns + 64))
+    _, columns = tile or tiles(x.shape, y.shape, groups, window)[0]
+    every = blocks(count, ROWS) * blocks(group_outputs, columns) * groups
     down, across = Walk.of(h, source[0]), Walk.of(w, source[1])
     _TILES[columns, STORAGE if x.dtype == y.dtype else F32](
-        min(tiles(columns), card), rows, pixels(x, window, ROWS), tiled(rows, inner, h.taps * w.taps, columns), y,
-        scale, bias, residual, tiles(columns), blocks(count, ROWS), blocks(group_outputs, columns), count, inner,
+        min(every, _card()), rows, pixels(x, window, ROWS), tiled(rows, inner, h.taps * w.taps, columns), y,
+        scale, bias, residual, every, blocks(count, ROWS), blocks(group_outputs, columns), count, inner,
         h.count, w.count, h.taps, w.taps, down.first, across.first, h.step, w.step, -down.lowest, -across.lowest,
         h.move, w.move, outputs, group_outputs, h.out, w.out, *size, h.pitch, w.pitch, scale is not None,
         bias is not None, residual is not None, rectify)

@@ -157,8 +157,22 @@ def supports(itemsize: int, x_shape: tuple, y_shape: tuple, groups: int, window:
     return x_shape[1] // groups % vector == y_shape[1] // groups % vector == 0 and holds(window)
 
 
+def tiles(x_shape: tuple, y_shape: tuple, groups: int, window: tuple[Axis, Axis]) -> list[tuple[int, int]]:
+    """The tiles for these pixels of y, the one that is chosen without a measurement first."""
+    down, group_outputs = blocks(x_shape[0] * window[0].count * window[1].count, ROWS), y_shape[1] // groups
+    card = 2 if SIMULATED else multiprocessors(current_device())
+
+    # What a tile costs beside its columns is about 64 of them, and blocks beside each other share the card.
+    def cost(columns: int) -> int:
+        at_once = BLOCKS_PER_SM[columns]
+        return blocks(down * blocks(group_outputs, columns) * groups, card * at_once) * (columns + 64) * at_once
+
+    return [(ROWS, columns) for columns in sorted(BLOCKS_PER_SM, key=cost)]
+
+
 def convolve(x: Array, rows: Array, y: Array, groups: int, window: tuple[Axis, Axis], scale: Array | None = None,
-             bias: Array | None = None, rectify: bool = False, residual: Array | None = None) -> None:
+             bias: Array | None = None, rectify: bool = False, residual: Array | None = None, *,
+             tile: tuple[int, int] | None = None) -> None:
     """Fill the pixels of y (x's dtype, or float32) that belong to this window.
 
     x is of `images`, rows of `weight_rows`, y and the residual are channels-last; all this is what it `supports`.
@@ -167,13 +181,7 @@ def convolve(x: Array, rows: Array, y: Array, groups: int, window: tuple[Axis, A
     numbers = geometry(x.shape, groups, window)
     pixels, inner, taps_w = numbers[0], numbers[2], numbers[8]
     by_tap, by_c = divmod(ROW // x.itemsize, inner)
-    card = 2 if SIMULATED else multiprocessors(current_device())
-
-    def rounds(columns: int) -> int:
-        return blocks(blocks(pixels, ROWS) * blocks(group_outputs, columns) * groups, card * BLOCKS_PER_SM[columns])
-
-    # What a tile costs beside its columns is about 64 of them, and blocks beside each other share the card.
-    columns = min(BLOCKS_PER_SM, key=lambda columns: rounds(columns) * (columns + 64) * BLOCKS_PER_SM[columns])
+    _, columns = tile or tiles(x.shape, y.shape, groups, window)[0]
     _TILES[columns, STORAGE if x.dtype == y.dtype else F32](
         (blocks(pixels, ROWS), blocks(group_outputs, columns), groups), x, rows, y, scale, bias, residual, *numbers,
         *divmod(by_tap, taps_w), by_c, rows.shape[2], outputs, group_outputs, h.out, w.out, *size, h.pitch, w.pitch,

@@ -15,18 +15,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..shapes import conv_output_size
-from . import (
-    _choose,
-    _chooser,
-    _depthwise,
-    _implicit_gemm,
-    _mma_gemm,
-    _mma_wgrad,
-    _tma_gemm,
-    _wgmma_gemm,
-    _wgrad,
-)
+from . import _choose, _depthwise, _implicit_gemm, _mma_wgrad, _wgrad
 from ._channel_sums import channel_sums
+from ._chooser import PRODUCTS, choice
 from ._gather import fits
 from ._layout import Array, channels_last, contiguous, deliver, empty_image, vector
 from ._operands import images, weight_rows
@@ -35,7 +26,6 @@ from ._window import Axis, dgrad_windows, forward_axis
 
 Pair = tuple[int, int]
 Padding = tuple[int | Pair, int | Pair]
-_HOPPER = {"wgmma": _wgmma_gemm, "tma": _tma_gemm}
 
 
 def conv2d(
@@ -114,7 +104,9 @@ def conv2d_wgrad(
     if factors is None:
         return deliver(_wgrad.wgrad(dy, x, weight_shape, groups, window), out)
     dy_held, x_held = images(dy, groups, factors), images(x, groups, factors)
-    return deliver(_mma_wgrad.wgrad(dy_held, x_held, weight_shape, groups, window, capability, x.dtype), out)
+    work = "wgrad", x_held.dtype, x.dtype, groups, x_held.shape, tuple(weight_shape), window
+    _, tile = choice(work, capability)
+    return deliver(_mma_wgrad.wgrad(dy_held, x_held, weight_shape, groups, window, x.dtype, tile=tile), out)
 
 
 def conv2d_bgrad(dy: Array, *, out: Array | None = None) -> Array:
@@ -129,13 +121,12 @@ def _convolve(x: Array, weight: Array, y: Array, groups: int, windows: list[tupl
     dtype = _choose.factors(x.dtype, precision, capability) if all(map(fits, windows)) else None
     if dtype is None:
         for window in windows:
-            _implicit_gemm.convolve(x, pack(weight, groups, window, transposed), y, groups, window, *epilogue)
+            _, tile = choice(("strict product", x.dtype, y.dtype, groups, x.shape, y.shape, window), capability)
+            matrix = pack(weight, groups, window, transposed)
+            _implicit_gemm.convolve(x, matrix, y, groups, window, *epilogue, tile=tile)
         return
     x = images(x, groups, dtype)
     for window in windows:
         rows = weight_rows(weight, groups, window, transposed, dtype)
-        rung = _chooser.candidates(capability, x.itemsize, x.shape, y.shape, groups, window)[0]
-        if rung == "mma":
-            _mma_gemm.convolve(x, rows, y, groups, window, capability, *epilogue)
-        else:
-            _HOPPER[rung].convolve(x, rows, y, groups, window, *epilogue)
+        rung, tile = choice(("product", x.dtype, y.dtype, groups, x.shape, y.shape, window), capability)
+        PRODUCTS[rung].convolve(x, rows, y, groups, window, *epilogue, tile=tile)

@@ -139,9 +139,9 @@ def test_cuda_whole_operations_take_these_rungs(cuda_kernels, monkeypatch):
     monkeypatch.setattr(_choose, "SIMULATED_CAPABILITY", (9, 0))
     used = set()
     for rung in (_tma_gemm, _wgmma_gemm, _mma_gemm):
-        def convolve(*args, rung=rung, original=rung.convolve):
+        def convolve(*args, rung=rung, original=rung.convolve, **options):
             used.add(rung)
-            original(*args)
+            original(*args, **options)
 
         monkeypatch.setattr(rung, "convolve", convolve)
     with np.errstate(all="ignore"):
@@ -160,7 +160,7 @@ def test_cuda_whole_operations_take_these_rungs(cuda_kernels, monkeypatch):
 ])
 def test_cuda_the_ladder(capability, x, y, groups, want):
     window = forward_axis(x[2], 3, 1, 1, 1), forward_axis(x[3], 3, 1, 1, 1)
-    assert _chooser.candidates(capability, 4, x, y, groups, window) == want
+    assert _chooser.rungs(capability, 4, x, y, groups, window) == want
 
 
 @pytest.mark.parametrize(("axis", "size", "can"), [

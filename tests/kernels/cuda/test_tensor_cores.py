@@ -101,7 +101,7 @@ def test_cuda_a_residual_is_added_before_the_activation(dtype, filters):
     y = channels_last(np.full((2, filters, 4, 5), np.nan).astype(dtype))
     rows = weight_rows(weight, 1, window, False, dtype)
     x_held = images(channels_last(x), 1, dtype)
-    _mma_gemm.convolve(x_held, rows, y, 1, window, (8, 0), scale, bias, True, channels_last(residual))
+    _mma_gemm.convolve(x_held, rows, y, 1, window, scale, bias, True, channels_last(residual), tile=(64, 64, 4))
     x, weight, residual = (a.astype(np.float64) for a in (x, weight, residual))
     want = np.maximum(reference.conv2d(x, weight, bias.astype(np.float64), scale=scale) + residual, 0)
     unit = 2.0**-8 if dtype == ml_dtypes.bfloat16 else 2.0**-11
