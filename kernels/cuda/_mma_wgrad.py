@@ -72,7 +72,7 @@ def _tile(size: int, stages: int, blocks_per_sm: int, **limits) -> Kernel:
         table = cuda.shared.array(0, types.int32)
         sums = cuda.local.array((places_m, 4, 4), types.float32)
         left, right = cuda.local.array((places_m, 4), types.uint32), cuda.local.array((4, 2), types.uint32)
-        held = cuda.local.array((all_copies, 4), types.uint32)
+        held, found = cuda.local.array((all_copies, 4), types.uint32), cuda.local.array(4, types.int32)
         thread = int32(cuda.threadIdx.x)
         part = quotient(cuda.blockIdx.z, groups)
         group = int32(cuda.blockIdx.z - part * groups)
@@ -88,14 +88,13 @@ def _tile(size: int, stages: int, blocks_per_sm: int, **limits) -> Kernel:
         chunk = int32(thread - row * across)
         to = int32(row * words + ((chunk ^ ((row & 3) << 1 if lanes(x) == 4 else row & 7)) << 2))
         k = int32(first_k + chunk * lanes(x))
-        pixel, last_dy = int32(first + row), last if k < wide_filters else int32(0)
+        last_dy = last if k < wide_filters else int32(0)
         r, s, c = place(first_place + chunk * lanes(x), taps_w, group_channels)
         far_h, far_w = int32(r * move_h) if r < taps_h else int32(OUTSIDE), int32(s * move_w)
         far = int32(r * move_h * source_w + far_w) if r < taps_h else int32(0)
 
         # The pixel of a step that this thread follows.
         followed = int32(thread & (depth - 1))
-        remaining = int32(last - first - followed)
         image, i, j = coordinates(first + followed, grid_h, grid_w)
 
         # What this thread reads.
@@ -119,23 +118,22 @@ def _tile(size: int, stages: int, blocks_per_sm: int, **limits) -> Kernel:
             turn = int32(everything + (step & 1) * table_size)
             if thread < depth:
                 h, w = int32(i * step_h + start_h), int32(j * step_w + start_w)
-                table[turn + thread * 4] = h if remaining > 0 else OUTSIDE
-                table[turn + thread * 4 + 1] = w
-                table[turn + thread * 4 + 2] = (image * source_h + h) * source_w + w
+                found[0], found[1] = h if first + followed < last else OUTSIDE, w
+                found[2] = (image * source_h + h) * source_w + w
+                store_words(table, turn + thread * 4, found, 0)
             image, i, j = advance(image, i, j, by_image, by_i, by_j, grid_h, grid_w)
-            remaining = int32(remaining - depth)
             if is_async:
                 wait_copies(in_flight)
             cuda.syncthreads()
             ahead = int32(step + (stages - 1)) < steps
             if ahead:
-                turn = int32(turn + row * 4)
+                turn, pixel = int32(turn + row * 4), int32(first + row)
                 for copy in range(COPIES):
-                    met_h = int32(load_word(table, turn + copy * down * 4) + far_h)
-                    met_w = int32(load_word(table, turn + copy * down * 4 + 1) + far_w)
-                    at = int32(load_word(table, turn + copy * down * 4 + 2) + far) * np.int64(channels)
+                    met_h = int32(load_word(table, turn, copy * down * 4) + far_h)
+                    met_w = int32(load_word(table, turn, copy * down * 4 + 1) + far_w)
+                    at = int32(load_word(table, turn, copy * down * 4 + 2) + far) * np.int64(channels)
                     at += group * group_channels + c
-                    inside = met_h >= 0 and met_h < source_h and met_w >= 0 and met_w < source_w
+                    inside = (met_h >= 0) & (met_h < source_h) & (met_w >= 0) & (met_w < source_w)
                     at_dy = int32(pixel + copy * down) * np.int64(filters) + (group * wide_filters + k)
                     inside_dy = int32(pixel + copy * down) < last_dy
                     if is_async:
@@ -145,21 +143,21 @@ def _tile(size: int, stages: int, blocks_per_sm: int, **limits) -> Kernel:
                     else:
                         load_words(held, copy * 4, dy, at_dy, int32(inside_dy))
                         load_words(held, (COPIES + copy) * 4, x, at, int32(inside))
-                pixel = int32(pixel + depth)
+            first = int32(first + depth)
             if is_async:
                 commit_copies()
             if step >= 0:
                 a_base, b_base = int32(reading + a_from), int32(reading + b_from)
                 for part_ in range(4):
                     if lanes(x) == 4:
-                        below = part_ * 8 * words
                         for m in range(places_m):
                             for word in range(4):
-                                at_m = int32(a_base ^ ((m & 1) * 16 + (word & 1) * 8)) + (m >> 1) * 32
-                                left[m, word] = load_word(shared, at_m + (below + (word >> 1) * 4 * words))
+                                at_m = int32(a_base ^ ((m & 1) * 16 + (word & 1) * 8))
+                                left[m, word] = load_word(shared, at_m, (m >> 1) * 32 + (word >> 1) * 4 * words)
                         for n in range(4):
                             for word in range(2):
-                                right[n, word] = load_word(shared, int32(b_base ^ (n * 8)) + (below + word * 4 * words))
+                                right[n, word] = load_word(shared, int32(b_base ^ (n * 8)), word * 4 * words)
+                        a_base, b_base = int32(a_base + 8 * words), int32(b_base + 8 * words)
                         round_words_tf32(left, a_words)
                         round_words_tf32(right, b_words)
                     else:

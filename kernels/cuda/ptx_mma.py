@@ -103,9 +103,9 @@ if SIMULATED:
         """registers[first:first + 4] = the 16 bytes from p[i] on, or zeros where they are not wanted."""
         registers.reshape(-1)[first : first + 4] = p.vector(i).view(np.uint32) if wanted else 0
 
-    def load_word(shared: np.ndarray, i: int) -> int:
-        """shared[i]."""
-        return shared[i]
+    def load_word(shared: np.ndarray, i: int, offset: int) -> int:
+        """shared[i + offset]; a constant offset is part of the instruction."""
+        return shared[i + offset]
 
     def store_words(shared: np.ndarray, to: int, registers: np.ndarray, first: int) -> None:
         """shared[to:to + 4] = registers[first:first + 4], 16 bytes at once."""
@@ -298,14 +298,15 @@ else:
         return signature(types.void, registers, types.int32, p, i, types.int32), generate
 
     @intrinsic
-    def load_word(typing, shared, i):
-        """shared[i]."""
+    def load_word(typing, shared, i, offset):
+        """shared[i + offset]; a constant offset is part of the instruction."""
 
         def generate(context, builder, sig, args):
-            address = shared_address(context, builder, sig.args[0], args[0], args[1])
-            return builder.load(builder.inttoptr(address, ir.PointerType(_I32, 3)))
+            first = data_of(context, builder, sig.args[0], args[0])
+            base = builder.addrspacecast(first, first.type.pointee.as_pointer(3))
+            return builder.load(builder.gep(builder.gep(base, [args[1]]), [args[2]]))
 
-        return signature(shared.dtype, shared, types.int32), generate
+        return signature(shared.dtype, shared, types.int32, types.int32), generate
 
     def _store_shared(context, builder, sig, args, text: str, constraints: str, count: int):
         address = shared_address(context, builder, sig.args[0], args[0], args[1])
