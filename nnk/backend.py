@@ -364,8 +364,10 @@ def get_num_threads() -> int:
 def set_precision(precision: str) -> None:
     """Say how far kernels may trade exactness for speed, in the whole process; the default is "high".
 
-    "highest" is strict float32. "high" computes 3x3 convolutions by Winograd's F(4x4) on the CPU, and in TF32 on a GPU;
-    "medium" has bfloat16 inputs on a GPU and is the same as "high" on the CPU.
+    "highest" is strict float32. "high" computes 3x3 convolutions by Winograd's F(4x4) on the CPU, and on a GPU all
+    convolutions (but depthwise ones) and linear layers in TF32: factors rounded to 11 bits, sums in float32. "medium"
+    rounds them to bfloat16's 8 bits on a GPU and is the same as "high" on the CPU. GPUs before compute capability 8.0
+    compute float32 arrays in float32.
 
     On the CPU the relative RMS error of a convolution and of its gradients, against float64, is at most 1e-5 in "high"
     and 2e-6 in "highest", whatever the shape: it grows with the number of channels, and from 32 to 512 of them was
