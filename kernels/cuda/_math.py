@@ -69,5 +69,7 @@ def smaller(a, b):
 
 @device
 def sigmoid(x):
-    """1 / (1 + e⁻ˣ)."""
-    return reciprocal(ONE + exp(-x))
+    """1 / (1 + e⁻ˣ), by the exponential that is at most 1: no reciprocal of a large number, which would be flushed."""
+    e = exp(-absolute(x))
+    share = reciprocal(ONE + e)
+    return e * share if x < ZERO else share
