@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from . import activations, bench, doctor, show, train, warmup
+from . import activations, bench, doctor, show, train, tune, warmup
 from .errors import CommandError
 
 __all__ = ["main"]
@@ -19,6 +19,7 @@ COMMANDS = {
     "activations": (activations, "show what weights do to a deep network: statistics and histograms of its layers"),
     "bench": (bench, "measure the kernels against this machine and PyTorch"),
     "doctor": (doctor, "show what nnk finds on this machine, and check every operation"),
+    "tune": (tune, "measure which kernels and tiles are fastest on this GPU, and keep the table for all runs"),
     "warmup": (warmup, "compile all CPU kernels for this machine ahead, so that no run has to wait for them"),
 }
 

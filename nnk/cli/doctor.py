@@ -70,6 +70,7 @@ def _machine() -> Iterator[tuple[str, str]]:
     folder = backend.kernels("cpu._cache").folder()
     yield "kernel cache", str(folder or "none: no folder can be written, see nnk warmup")
     yield "gpu", _gpu()
+    yield "tuned", _tuned()
 
 
 def _version(package: str) -> str:
@@ -93,6 +94,15 @@ def _gpu() -> str:
         return f"{found or 'no CUDA packages'}; {problem}"
     device, runs = backend.gpu()
     return f"{device}; driver of CUDA {runs}; {found}"
+
+
+def _tuned() -> str:
+    if backend.cuda_problem():
+        return "nothing without a GPU"
+    chooser, tuning = backend.kernels("cuda._chooser"), backend.kernels("cuda._tuning")
+    device = chooser.device()
+    rows = len(chooser.stored(device))
+    return f"{rows} shapes in {tuning.path(tuning.device_name(device))}" if rows else "no, nnk tune does that"
 
 
 def _check(op, device: str) -> tuple[bool, str]:

@@ -289,7 +289,7 @@ def test_the_digits_are_learnt(capsys):
 def test_doctor_shows_the_machine_and_every_operation(capsys):
     assert nnk_command("doctor") == 0
     out = capsys.readouterr().out
-    for title in ("nnk", "python", "packages", "cpu", "simd", "threads", "kernel cache", "gpu"):
+    for title in ("nnk", "python", "packages", "cpu", "simd", "threads", "kernel cache", "gpu", "tuned"):
         assert re.search(rf"^{title} +\S", out, re.MULTILINE)
     for op in backend.kernels("ops").OPS:
         assert re.search(rf"^{op.name} +ok +", out, re.MULTILINE)
@@ -315,13 +315,16 @@ def test_doctor_checks_every_operation_on_the_gpu(capsys, monkeypatch):
                                      for name in op.functions})  # fmt: skip
     there.relu = wrong
     find, sent = backend.kernels, []
-    monkeypatch.setattr(backend, "kernels", lambda name: there if name == "cuda" else find(name))
+    here = {"cuda": there, "cuda._chooser": types.SimpleNamespace(device=lambda: 0, stored=lambda device: {1: 2, 3: 4}),
+            "cuda._tuning": types.SimpleNamespace(device_name=lambda device: "Card 7", path="{}.json".format)}
+    monkeypatch.setattr(backend, "kernels", lambda name: here.get(name) or find(name))
     monkeypatch.setattr(backend, "asarray_on", lambda x, device: (sent.append(device), x)[1])
     monkeypatch.setattr(backend, "cuda_problem", lambda: None)
     monkeypatch.setattr(backend, "gpu", lambda: ("Card 7, compute capability 9.0", "13.0"))
     assert nnk_command("doctor") == 1
     out, err = capsys.readouterr()
     assert re.search(r"^gpu +Card 7, compute capability 9\.0; driver of CUDA 13\.0", out, re.MULTILINE)
+    assert re.search(r"^tuned +2 shapes in Card 7\.json$", out, re.MULTILINE)
     assert re.search(r"^relu +ok .*FAILED", out, re.MULTILINE)
     assert re.search(r"^tanh +ok .*ok", out, re.MULTILINE)
     assert "1 of " in err
@@ -350,7 +353,7 @@ def test_doctor_fails_when_an_operation_is_wrong(capsys, monkeypatch):
 def test_help(capsys):
     assert nnk_command("--help") == 0
     out = capsys.readouterr().out
-    for command in ("train", "bench", "doctor"):
+    for command in ("train", "bench", "doctor", "tune"):
         assert re.search(rf"^ +{command} +\w", out, re.MULTILINE)
     assert nnk_command("train", "--help") == 0
     out = capsys.readouterr().out
