@@ -4,8 +4,9 @@
 
 The layers are those of `cpu_conv.py`, with larger batches: CIFAR networks', ResNet-50's and VGG-16's, forward and both
 gradients. Precisions are strict float32 (TF32 off on both sides), TF32, float16 and bfloat16, as far as the backend has
-them. Results must agree with those in float64; both libraries' errors are kept. Layers of all networks take turns, so
-that a run out of time has some of each.
+them. MobileNet's depthwise layers, whose kernels know no TF32, are memory bound: GB/s and the share of what a copy
+reaches count, and the peer is PyTorch in both memory formats. Results must agree with those in float64; both libraries'
+errors are kept. Layers of all networks take turns, so that a run out of time has some of each.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from nnk.kernels.shapes import conv_output_size
 SECONDS = 110
 SAMPLES = 10
 SETS = 2  # of inputs, that take turns
-BATCHES = {"resnet50": 64, "vgg16": 32, "cifar": 512}
+BATCHES = {"resnet50": 64, "vgg16": 32, "cifar": 512, "mobilenet": 64}
 FUNCTIONS = dict(zip(("conv2d", "conv2d_dgrad", "conv2d_wgrad"), gpu_report.DIRECTIONS))
 
 
@@ -55,7 +56,11 @@ MODES = {
 def layers() -> dict[str, Layer]:
     """The layers by name, networks in turns."""
     families = [
-        [replace(layer, n=n) for layer in LAYERS.values() if layer.network == network]
+        [
+            replace(layer, n=n)
+            for layer in LAYERS.values()
+            if layer.network == network and (layer.groups > 1 or network != "mobilenet")
+        ]
         for network, n in BATCHES.items()
     ]
     mixed = itertools.chain.from_iterable(itertools.zip_longest(*families))
@@ -106,12 +111,13 @@ def measure(layer: Layer, name: str, mode: Mode, session: Session, peers: Module
     more: dict[str, Any] = {function: {} for function in FUNCTIONS}
     if peers is not None:
         use_tf32(name == "tf32")
-        theirs = [{key: peers.shared(value, "channels_last") for key, value in each.items()} for each in sets]
-        sides["torch channels_last"] = [CONV.calls(peers, each) for each in theirs]
+        for layout in ("channels_last", "contiguous") if layer.groups > 1 else ("channels_last",):
+            theirs = [{key: peers.shared(value, layout) for key, value in each.items()} for each in sets]
+            sides[f"torch {layout}"] = [CONV.calls(peers, each) for each in theirs]
         exact = in_float64(theirs[0], peers)
         for function, result in zip(FUNCTIONS, ("y", "dx", "dweight")):
-            found = {"ours": peers.shared(sides["ours"][0][function](), "channels_last"),
-                     "torch channels_last": sides["torch channels_last"][0][function]()}
+            found = {side: calls[0][function]() for side, calls in sides.items()}
+            found["ours"] = peers.shared(found["ours"], "channels_last")
             errors = {side: error(got, exact[result]) for side, got in found.items()}
             if not errors["ours"] < mode.agreement:
                 most = f"{mode.agreement:.0e} of their RMS"
@@ -123,8 +129,9 @@ def measure(layer: Layer, name: str, mode: Mode, session: Session, peers: Module
         calls = {side: in_turns([each[function] for each in calls]) for side, calls in sides.items()}
         timings = gpu.interleave(calls, SAMPLES)
         queue, cost = gpu.queue(calls["ours"]), costs[function]
+        group = gpu_report.depthwise(direction) if layer.groups > 1 else gpu_report.conv(name, direction)
         yield GpuRow(
-            gpu_report.conv(name, direction), function, f"{layer.name}, {layer.n} images", mode.dtype, name,
+            group, function, f"{layer.name}, {layer.n} images", mode.dtype, name,
             cost.bytes, cost.flops, queue, timings.pop("ours"), timings, more[function],
         )
 
@@ -156,6 +163,8 @@ def main(arguments: Sequence[str] | None = None, **options: Any) -> int:
             session.leave_out("torch", "is not installed")
         for label in session.labels:
             for name, mode in modes(session).items():
+                if chosen[label].groups > 1 and name == "tf32":
+                    continue
                 what = f"{label} in {name}"
                 if session.has_time(what, 3.0):
                     with session.attempt(what):

@@ -61,6 +61,11 @@ def conv(precision: str, direction: str) -> str:
     return f"convolution, {precision}, {direction}"
 
 
+def depthwise(direction: str) -> str:
+    """The class of a convolution with one channel a group, which no tensor core takes: memory bound, by dtype alone."""
+    return f"depthwise 3×3, {direction}"
+
+
 MEMORY_BOUND = Target(share=0.9, best=1.0)
 
 TARGETS = {
@@ -77,6 +82,7 @@ TARGETS = {
     LINEAR: Target(),
     OTHER: Target(),
     **{conv(name, direction): Target(best=most, error=1.5) for name, most in CONV_TARGETS for direction in DIRECTIONS},
+    **{depthwise(direction): MEMORY_BOUND for direction in DIRECTIONS},
     SMALL_STEP: Target(eager=0.5),
     STEP: Target(),
     STEP_EAGER: Target(),

@@ -317,9 +317,10 @@ def test_layers_of_all_networks_take_turns():
     import gpu_conv
 
     found = list(gpu_conv.layers().values())
-    assert {layer.network for layer in found[:3]} == gpu_conv.BATCHES.keys()
+    assert {layer.network for layer in found[:4]} == gpu_conv.BATCHES.keys()
     assert all(layer.n == gpu_conv.BATCHES[layer.network] for layer in found)
-    assert len(found) == 23 + 9 + 12
+    assert len(found) == 23 + 9 + 12 + 9
+    assert {layer.network for layer in found if layer.groups > 1} == {"mobilenet"}
 
 
 def test_a_layer_is_measured_in_what_the_backend_offers(gpu, layer, tmp_path):
@@ -340,6 +341,26 @@ def test_a_layer_is_measured_in_what_the_backend_offers(gpu, layer, tmp_path):
     run = json.loads(out.read_text(encoding="utf-8"))
     assert {row["precision"] for row in run["rows"]} == {"highest", "tf32", "float16"}
     assert run["left out"] == {"convolutions in bfloat16": "no arrays of bfloat16 can be made here"}
+
+
+def test_depthwise_layers_are_held_against_the_copy_rate(gpu, monkeypatch, tmp_path):
+    pytest.importorskip("torch")
+    import gpu_conv
+    from cpu_conv import Layer
+
+    monkeypatch.setattr(gpu_conv, "SAMPLES", 2)
+    layer, out = Layer("mobilenet", 2, 4, 4, 6, stride=2, groups=4), tmp_path / "gpu_conv.json"
+    monkeypatch.setattr(gpu_conv, "layers", lambda: {layer.name: layer})
+    gpu.tensor_cores = lambda dtype, precision: True
+    assert gpu_conv.main(["--out", str(out)], gpu=gpu) == 0
+    rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
+    assert [row["group"] for row in rows[:3]] == [
+        f"depthwise 3×3, {direction}" for direction in ("forward", "input gradient", "weight gradient")
+    ]
+    assert {row["precision"] for row in rows} == {"highest", "float16"}  # in TF32 they are the same
+    for row in rows:
+        assert row["peers"].keys() == {"torch channels_last", "torch contiguous"}
+        assert row["share"] > 0
 
 
 def test_convolutions_that_differ_have_failed(gpu, layer, tmp_path):
