@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # Checks and measures everything on this machine's GPU, in one call, without a network and without changing its Python:
 #
-#     bench/gpu_all.sh [PART ...]          kernels parity ops conv step; all of them unless some are named
+#     bench/gpu_all.sh [PART ...]          kernels parity ops conv step, unless some are named; or sanitizer
 #
 #     OUT=DIR        where the JSON files and gpu_all.log go (default: bench/results)
 #     TIME=SECONDS   for everything (default: 530); the parts share what is left
 #     PYTHON=PROGRAM with numpy, numba, numba-cuda, CuPy, pytest and, as the peer, torch (default: python3)
+#
+# `sanitizer` takes minutes: every operation's smallest case under compute-sanitizer's memcheck and racecheck, where that
+# program is found.
 #
 # A part that fails does not stop the others; the end says so, and the exit status is 1.
 set -uo pipefail
@@ -15,12 +18,12 @@ python=${PYTHON:-python3}
 out=${OUT:-$root/bench/results}
 limit=${TIME:-530}
 parts=(kernels parity ops conv step)
-declare -A weight=([kernels]=60 [parity]=160 [ops]=105 [conv]=95 [step]=110)
+declare -A weight=([kernels]=60 [parity]=160 [ops]=105 [conv]=95 [step]=110 [sanitizer]=400)
 
 (($# == 0)) || parts=("$@")
 for part in "${parts[@]}"; do
     if [[ ! -v weight[$part] ]]; then
-        echo "gpu_all.sh: unknown part '$part', expected some of: kernels parity ops conv step" >&2
+        echo "gpu_all.sh: unknown part '$part', expected some of: kernels parity ops conv step sanitizer" >&2
         exit 2
     fi
 done
@@ -68,6 +71,16 @@ run() {
         (cd "$work" && "$python" -m pytest -p no:cacheprovider --tb=short -c "$root/pyproject.toml" --rootdir "$root" \
             ${workers[@]+"${workers[@]}"} "$root/tests/kernels/cuda" "$root/tests/cuda/test_cuda_device.py")
         ;;
+    sanitizer)
+        local checker tool
+        checker=$(PATH=$PATH:${CUDA_PATH:-/usr/local/cuda}/bin command -v compute-sanitizer) || {
+            echo "compute-sanitizer is not found, neither in PATH nor below CUDA_PATH"
+            return 77
+        }
+        for tool in memcheck racecheck; do
+            "$checker" --tool "$tool" --error-exitcode 1 "$python" "$bench/gpu_sanitizer.py" || return
+        done
+        ;;
     *) "$python" "$bench/gpu_$1.py" --seconds $((seconds > 40 ? seconds - 20 : seconds / 2)) --out "$out/gpu_$1.json" ;;
     esac
 }
@@ -88,6 +101,8 @@ for i in "${!parts[@]}"; do
     took="in $((SECONDS - began)) of $seconds s"
     if ((status == 0)); then
         echo "$part: done $took"
+    elif ((status == 77)); then
+        echo "$part: skipped, $(tail -n 1 "$log")"
     else
         failed+=("$part")
         ((status == 124 || status == 137)) && took="stopped after $seconds s"

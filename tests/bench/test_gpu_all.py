@@ -108,10 +108,32 @@ def test_without_a_gpu_nothing_is_measured(gpu_all):
     assert "nothing was measured" in result.stderr
 
 
+def test_the_sanitizer_runs_where_it_is_found_and_asked_for(gpu_all, tmp_path):
+    if shutil.which("compute-sanitizer") is None:
+        result, calls = gpu_all("sanitizer", CUDA_PATH=str(tmp_path))
+        assert result.returncode == 0
+        assert "sanitizer: skipped, compute-sanitizer is not found" in result.stdout
+        assert not any("gpu_sanitizer" in call for call in calls)
+    program = tmp_path / "bin" / "compute-sanitizer"
+    program.parent.mkdir()
+    program.write_text('#!/usr/bin/env bash\necho " | sanitizer $2" >>"$CALLS"\n[[ $2 != "${WRONG-}" ]] && "${@:5}"\n')
+    program.chmod(0o755)
+    found = {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+    result, calls = gpu_all("sanitizer", **found)
+    assert result.returncode == 0
+    watched = [call for call in calls if "sanitizer" in call]
+    tools = [call.split()[1] for call in watched[::2]]
+    assert tools == ["memcheck", "racecheck"]
+    assert watched[1] == watched[3] == "gpu_sanitizer.py"
+    result, _ = gpu_all("sanitizer", WRONG="racecheck", **found)
+    assert result.returncode == 1
+    assert "sanitizer: FAILED (status 1)" in result.stdout
+
+
 def test_unknown_parts_are_named(gpu_all):
     result, calls = gpu_all("ops", "opps")
     assert (result.returncode, calls) == (2, [])
-    assert "unknown part 'opps', expected some of: kernels parity ops conv step" in result.stderr
+    assert "unknown part 'opps', expected some of: kernels parity ops conv step sanitizer" in result.stderr
 
 
 @pytest.mark.parametrize("settings", [{}, {"PIP": "works"}])
