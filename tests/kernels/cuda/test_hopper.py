@@ -18,7 +18,7 @@ from nnk.kernels.shapes import conv_output_size
 ml_dtypes = pytest.importorskip("ml_dtypes")
 pytestmark = pytest.mark.skipif(not SIMULATED, reason="whole operations prove these on a GPU")
 if SIMULATED:
-    from nnk.kernels.cuda import _tma_gemm, _wgmma_gemm
+    from nnk.kernels.cuda import _tma_gemm, _tma_wgrad, _wgmma_gemm
     from nnk.kernels.cuda._operands import weight_rows
     from nnk.kernels.cuda._tensor_map import fits
     from nnk.kernels.cuda.ptx_tma import barrier_expect, barrier_init, barrier_wait
@@ -120,6 +120,27 @@ def test_cuda_dgrad(rung, case, dtype, order):
         if supported:
             rung_of(rung).convolve(dy, weight_rows(weight, groups, window, True, dy.dtype), dx, groups, window)
     check(dx, want, dtype)
+
+
+@pytest.mark.parametrize(("case", "dtype", "order"), [
+    ("tails", "bfloat16", "forward"), ("stride", "float16", "backward"), ("pointwise", "bfloat16", "backward"),
+    ("groups", "float16", "forward"), ("narrow groups", "bfloat16", "forward"), ("linear", "float16", "forward"),
+    ("dilation", "bfloat16", "backward"),
+], indirect=["order"])  # fmt: skip
+def test_cuda_wgrad(case, dtype, order, monkeypatch):
+    monkeypatch.setattr(_tma_wgrad, "LEAST_SHARE", 64)
+    n, c, h, w, k, r, s, stride, padding, dilation, groups = CASES[case]
+    rng = np.random.default_rng(0)
+    p, q = conv_output_size(h, r, stride, padding, dilation), conv_output_size(w, s, stride, padding, dilation)
+    dy, dy_seen = factors(rng.standard_normal((n, k, p, q)), DTYPES[dtype])
+    x, x_seen = factors(rng.standard_normal((n, c, h, w)), DTYPES[dtype])
+    shape = (k, c // groups, r, s)
+    want = reference.conv2d_wgrad(dy_seen, x_seen, shape, stride=(stride,) * 2, padding=(padding,) * 2,
+                                  dilation=(dilation,) * 2, groups=groups)
+    window = forward_axis(p, r, stride, padding, dilation), forward_axis(q, s, stride, padding, dilation)
+    assert _tma_wgrad.supports(x.itemsize, x.shape, window)
+    dweight = _tma_wgrad.wgrad(channels_last(dy), channels_last(x), shape, groups, window, np.float32)
+    check(dweight, want, "float32")
 
 
 @pytest.mark.parametrize("rung", RUNGS)
