@@ -16,7 +16,8 @@ leading underscore, `ptx.py` and `launch.py`), from the bottom up:
 - `ptx_mma.py`: tensor cores and asynchronous copies; `_operands.py`, `_gather.py`: images and weights as they are fed;
   `_mma_gemm.py`, `_mma_wgrad.py`: the convolutions; `_choose.py`: which arithmetic.
 - `ptx_wgmma.py`, `ptx_tma.py`: Hopper's warpgroup products and bulk copies; `_tensor_map.py`: what the copy engine
-  knows of a tensor; `_wgmma_rows.py`: how sums are written; `_wgmma_gemm.py`, `_tma_gemm.py`: the convolutions;
+  knows of a tensor; `_wgmma_rows.py`: how sums are written; `_wgmma_gemm.py`, `_tma_gemm.py`, `_tma_wgrad.py`: the
+  convolutions;
   `_chooser.py`: on which rung of the ladder; `_tuner.py`, `_tuning.py`: which is fastest by measurement, and the table.
 
 A kernel compiles when it is first called, never at import. With NUMBA_ENABLE_CUDASIM=1 all of this runs without a GPU,

@@ -1,9 +1,10 @@
 """Which kernel computes a convolution's product, and with which tile: by card and shape, or as `nnk tune` measured.
 
-    "ffma"    `_implicit_gemm.py` strict float32, any shape, any card
-    "mma"     `_mma_gemm.py`      mma.sync, any shape, compute capability 8.0 and newer (float16 from 7.5 on)
-    "wgmma"   `_wgmma_gemm.py`    warpgroup products, 9.0; whole vectors of outputs
-    "tma"     `_tma_gemm.py`      the same fed by the copy engine, 9.0; windows that it can walk
+    "ffma"    `_implicit_gemm.py`                strict float32, any shape, any card
+    "mma"     `_mma_gemm.py`, `_mma_wgrad.py`    mma.sync, any shape, compute capability 8.0 and newer (float16: 7.5)
+    "wgmma"   `_wgmma_gemm.py`                   warpgroup products, 9.0; whole vectors of outputs
+    "tma"     `_tma_gemm.py`, `_tma_wgrad.py`    the same fed by the copy engine, 9.0; windows that it can walk; the
+                                                 gradient to the weight in 16 bits only
 
 Without a measurement the fastest by design comes first: the copy engine where its steps of 128 bytes are mostly filled
 by the channels of a tap, then warpgroups. Their tiles have 128 pixels and at least 64 outputs: products that would
@@ -19,7 +20,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from . import _choose, _implicit_gemm, _mma_gemm, _mma_wgrad, _tma_gemm, _tuning, _wgmma_gemm
+from . import _choose, _implicit_gemm, _mma_gemm, _mma_wgrad, _tma_gemm, _tma_wgrad, _tuning, _wgmma_gemm
 from ._layout import blocks
 from ._numba import SIMULATED
 from ._operands import ROW
@@ -28,6 +29,7 @@ from ._window import Axis
 from .launch import current_device
 
 PRODUCTS = {"mma": _mma_gemm, "wgmma": _wgmma_gemm, "tma": _tma_gemm}
+WGRADS = {"mma": _mma_wgrad, "tma": _tma_wgrad}
 HOPPER = (9, 0)
 FILLED = 0.75  # of the bytes of a step, for the copy engine to come first
 LEAST_PIXELS, LEAST_OUTPUTS = 64, 32  # of a tile that is worth a warpgroup
@@ -64,7 +66,9 @@ def _candidates(capability: tuple[int, int], kind: str, x_dtype, y_dtype, groups
     if kind == "strict product":
         yield from (("ffma", tile) for tile in _implicit_gemm.tiles(itemsize, x, y, groups, window))
     elif kind == "wgrad":
-        yield from (("mma", tile) for tile in _mma_wgrad.tiles(capability, x, y, groups))
+        for rung in wgrad_rungs(capability, itemsize, x, y, groups, window):
+            first = (capability, ) if rung == "mma" else ()
+            yield from ((rung, tile) for tile in WGRADS[rung].tiles(*first, x, y, groups))
     elif kind == "product":
         for rung in rungs(capability, itemsize, x, y, groups, window):
             tiles = PRODUCTS[rung].tiles
@@ -83,11 +87,24 @@ def rungs(capability: tuple[int, int], itemsize: int, x_shape: tuple, y_shape: t
     if _wgmma_gemm.supports(itemsize, x_shape, y_shape, groups, window):
         hopper.append("wgmma")
     if _tma_gemm.supports(itemsize, x_shape, y_shape, groups, window):
-        size = x_shape[1] // groups * itemsize
-        hopper.insert(0 if size >= FILLED * ROW * blocks(size, ROW) else 1, "tma")
+        hopper.insert(0 if _fills(x_shape[1] // groups * itemsize) else 1, "tma")
     pixels, outputs = x_shape[0] * window[0].count * window[1].count, y_shape[1] // groups
     small = pixels < LEAST_PIXELS or outputs < LEAST_OUTPUTS
     return ("mma", *hopper) if small else (*hopper, "mma")
+
+
+def wgrad_rungs(capability: tuple[int, int], itemsize: int, x_shape: tuple, weight_shape: tuple, groups: int,
+                window: tuple[Axis, Axis]) -> tuple[str, ...]:
+    """The same for the gradient to the weight."""
+    if capability != HOPPER or not _tma_wgrad.supports(itemsize, x_shape, window):
+        return ("mma",)
+    large = weight_shape[0] // groups >= LEAST_OUTPUTS and _fills(x_shape[1] // groups * itemsize)
+    return ("tma", "mma") if large else ("mma", "tma")
+
+
+def _fills(size: int) -> bool:
+    """Do the channels of a tap, so many bytes, fill most of their steps?"""
+    return size >= FILLED * ROW * blocks(size, ROW)
 
 
 def load(device: int, anew: bool = False) -> dict[tuple, Candidate]:

@@ -106,6 +106,9 @@ def _compiled(which: tuple[str, str]) -> dict[tuple, str]:
 def _assembled(build: tuple, texts: dict[str, str]) -> dict[str, Line]:
     """What the assembler and the disassembler say of all kernels of a dtype and an architecture."""
     code, log = _link.link(list(texts.values()), build[1])
+    remarks = re.findall(r"\(C75\d\d\).*", log)
+    if remarks:  # products of warpgroups that wait for each other, or an instruction that is ignored
+        raise RuntimeError("the assembler makes the code slow:\n" + "\n".join(remarks))
     counts = instructions(code)
     lines = {}
     for entry, report in re.findall(r"Compiling entry function '(\w+)'(.*?)Compile time", log, re.DOTALL):

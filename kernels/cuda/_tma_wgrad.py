@@ -162,25 +162,32 @@ def supports(itemsize: int, x_shape: tuple, window: tuple[Axis, Axis]) -> bool:
     return itemsize == 2 and something and fits(h, x_shape[2]) and fits(w, x_shape[3])
 
 
+def tiles(x_shape: tuple, weight_shape: tuple, groups: int) -> list[tuple[int, int]]:
+    """The tiles, filters and places, the one that is chosen without a measurement first."""
+    k, _, r, s = weight_shape
+    few = blocks(x_shape[1] // groups, WIDTH) * r * s <= 2  # panels of places
+    best = (64, 256) if k // groups <= 64 else (128, 128) if few else (128, 256)
+    return sorted(_TILES, key=lambda tile: tile != best)
+
+
 def wgrad(dy: Array, x: Array, weight_shape: tuple[int, int, int, int], groups: int, window: tuple[Axis, Axis],
-          dtype: Any) -> Array:
+          dtype: Any, *, tile: tuple[int, int] | None = None) -> Array:
     """dweight (K, C/G, R, S) of `dtype` from dy and x as `images` gives them; `window` is the forward convolution's."""
     (images, channels, *source), (k, _, r, s), (h, w) = x.shape, weight_shape, window
     inner, group_filters = channels // groups, k // groups
     chunks = blocks(inner, WIDTH)
-    panels = chunks * r * s
-    filters, places = (64, 256) if group_filters <= 64 else (128, 128 if panels <= 2 else 256)
-    tiles = blocks(group_filters, filters) * blocks(panels * WIDTH, places) * groups
+    filters, places = tile or tiles(x.shape, weight_shape, groups)[0]
+    grid = blocks(group_filters, filters), blocks(chunks * r * s * WIDTH, places)
     all_steps = blocks(images * h.count * w.count, DEPTH)
-    parts = max(1, min(blocks(ENOUGH_BLOCKS, tiles), all_steps // (LEAST_SHARE // DEPTH), 65535 // groups))
+    enough = blocks(ENOUGH_BLOCKS, grid[0] * grid[1] * groups)
+    parts = max(1, min(enough, all_steps // (LEAST_SHARE // DEPTH), 65535 // groups))
     steps = blocks(all_steps, parts)
     parts = blocks(all_steps, steps)
     partial = empty((parts, k, r * s * inner))
     down, across = Walk.of(h, source[0]), Walk.of(w, source[1])
     itself = forward_axis(h.count, 1, 1, 0, 1), forward_axis(w.count, 1, 1, 0, 1)
     _TILES[filters, places](
-        (blocks(group_filters, filters), blocks(panels * WIDTH, places), groups * parts), x, pixels(dy, itself, DEPTH),
-        pixels(x, window, DEPTH), partial, steps, all_steps, inner, chunks, dy.shape[1] // groups, group_filters,
-        groups, h.count, w.count, r, s, down.first, across.first, h.step, w.step, -down.lowest, -across.lowest, h.move,
-        w.move)
+        (*grid, groups * parts), x, pixels(dy, itself, DEPTH), pixels(x, window, DEPTH), partial, steps, all_steps,
+        inner, chunks, dy.shape[1] // groups, group_filters, groups, h.count, w.count, r, s, down.first, across.first,
+        h.step, w.step, -down.lowest, -across.lowest, h.move, w.move)
     return add_parts(partial, weight_shape, dtype)

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from . import _choose, _implicit_gemm, _mma_wgrad
-from ._chooser import PRODUCTS, candidates
+from . import _choose, _implicit_gemm
+from ._chooser import PRODUCTS, WGRADS, candidates
 from ._layout import Array, empty_image
 from ._memory import empty, xp
 from ._operands import padded, weight_rows
@@ -126,7 +126,7 @@ def _wgrad(work: Work, rng: np.random.Generator) -> Callable[[Candidate], Any]:
     filters = work.groups * padded(work.y[0] // work.groups, work.x_dtype.itemsize)
     x = _image(work.x, work.x_dtype, rng)
     dy = _image((work.x[0], filters, *(axis.count for axis in work.window)), work.x_dtype, rng)
-    return lambda one: _mma_wgrad.wgrad(dy, x, work.y, work.groups, work.window, work.y_dtype, tile=one[1])
+    return lambda one: WGRADS[one[0]].wgrad(dy, x, work.y, work.groups, work.window, work.y_dtype, tile=one[1])
 
 
 def _image(shape: tuple[int, int, int, int], dtype: Any, rng: np.random.Generator) -> Array:

@@ -2,10 +2,10 @@
 
 Images are channels-last. Convolutions are matrix products over gathered pixels, in strict float32 (`_implicit_gemm.py`,
 `_wgrad.py`) or on tensor cores: `_choose.py` tells by dtype and `precision` which, `_chooser.py` on which rung of the
-ladder of kernels (`_mma_gemm.py`, `_wgmma_gemm.py`, `_tma_gemm.py`; `_mma_wgrad.py`); windows of more than 15 taps on
-an axis slide in float32 as well. The gradient to the input is forward convolutions of dy with the weight transposed,
-one for each residue of the stride, see `_window.py`. With one channel a group convolutions are memory bound and go to
-`_depthwise.py`, in float32.
+ladder of kernels (`_mma_gemm.py`, `_wgmma_gemm.py`, `_tma_gemm.py`; `_mma_wgrad.py`, `_tma_wgrad.py`); windows of more
+than 15 taps on an axis slide in float32 as well. The gradient to the input is forward convolutions of dy with the
+weight transposed, one for each residue of the stride, see `_window.py`. With one channel a group convolutions are
+memory bound and go to `_depthwise.py`, in float32.
 
 Roofline: 2 N P Q K (C/G) R S operations, at the card's rate for multiply-adds of the factors' type.
 """
@@ -15,9 +15,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..shapes import conv_output_size
-from . import _choose, _depthwise, _implicit_gemm, _mma_wgrad, _wgrad
+from . import _choose, _depthwise, _implicit_gemm, _wgrad
 from ._channel_sums import channel_sums
-from ._chooser import PRODUCTS, choice
+from ._chooser import PRODUCTS, WGRADS, choice
 from ._gather import fits
 from ._layout import Array, channels_last, contiguous, deliver, empty_image, vector
 from ._operands import images, weight_rows
@@ -105,8 +105,8 @@ def conv2d_wgrad(
         return deliver(_wgrad.wgrad(dy, x, weight_shape, groups, window), out)
     dy_held, x_held = images(dy, groups, factors), images(x, groups, factors)
     work = "wgrad", x_held.dtype, x.dtype, groups, x_held.shape, tuple(weight_shape), window
-    _, tile = choice(work, capability)
-    return deliver(_mma_wgrad.wgrad(dy_held, x_held, weight_shape, groups, window, x.dtype, tile=tile), out)
+    rung, tile = choice(work, capability)
+    return deliver(WGRADS[rung].wgrad(dy_held, x_held, weight_shape, groups, window, x.dtype, tile=tile), out)
 
 
 def conv2d_bgrad(dy: Array, *, out: Array | None = None) -> Array:

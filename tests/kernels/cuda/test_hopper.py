@@ -7,7 +7,7 @@ import pytest
 
 from nnk.kernels import parity, reference
 from nnk.kernels.cases.conv2d import _case
-from nnk.kernels.cuda import _choose, _chooser, _mma_gemm
+from nnk.kernels.cuda import _choose, _chooser, _mma_gemm, _mma_wgrad
 from nnk.kernels.cuda._layout import empty_image
 from nnk.kernels.cuda._numba import SIMULATED, cuda, types
 from nnk.kernels.cuda._window import dgrad_windows, forward_axis
@@ -154,20 +154,26 @@ def test_cuda_bfloat16_factors_give_float32(rung):
     check(y, reference.conv2d(x_seen, weight_seen, padding=(1, 1)), "float32")
 
 
-def test_cuda_whole_operations_take_these_rungs(cuda_kernels, monkeypatch):
+@pytest.mark.parametrize(("dtype", "want"), [
+    ("float32", "_tma_gemm _wgmma_gemm _mma_wgrad"), ("bfloat16", "_tma_gemm _wgmma_gemm _tma_wgrad")
+])  # fmt: skip
+def test_cuda_whole_operations_take_these_rungs(dtype, want, cuda_kernels, monkeypatch):
     (suite,) = (op.suite for op in OPS if op.name == "conv2d")
     case = _case("hopper", (5, 64, 7, 5), (40, 64, 3, 3), padding=(1, 1), stride=(2, 1), precision="high", infer=True)
     monkeypatch.setattr(_choose, "SIMULATED_CAPABILITY", (9, 0))
     used = set()
-    for rung in (_tma_gemm, _wgmma_gemm, _mma_gemm):
-        def convolve(*args, rung=rung, original=rung.convolve, **options):
-            used.add(rung)
-            original(*args, **options)
+    for rung in (_tma_gemm, _wgmma_gemm, _mma_gemm, _tma_wgrad, _mma_wgrad):
+        name = "wgrad" if hasattr(rung, "wgrad") else "convolve"
+        original = getattr(rung, name)
 
-        monkeypatch.setattr(rung, "convolve", convolve)
+        def run(*args, rung=rung, original=original, **options):
+            used.add(rung.__name__.rpartition(".")[2])
+            return original(*args, **options)
+
+        monkeypatch.setattr(rung, name, run)
     with np.errstate(all="ignore"):
-        assert max(parity.compare(suite, case, cuda_kernels, np.float32).values()) <= 1
-    assert used == {_tma_gemm, _wgmma_gemm}  # forward, and to the input, whose 40 channels fill steps badly
+        assert max(parity.compare(suite, case, cuda_kernels, DTYPES[dtype]).values()) <= 1
+    assert used == set(want.split())
 
 
 @pytest.mark.parametrize(("capability", "x", "y", "groups", "want"), [
