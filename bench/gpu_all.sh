@@ -7,7 +7,7 @@
 #     TIME=SECONDS   for everything (default: 530); the parts share what is left
 #     PYTHON=PROGRAM with numpy, numba, numba-cuda, CuPy, pytest and, as the peer, torch (default: python3)
 #
-# `sanitizer` takes minutes: every operation's smallest case under compute-sanitizer's memcheck and racecheck, where that
+# `sanitizer` takes minutes: every operation's small cases under compute-sanitizer's memcheck and racecheck, where that
 # program is found.
 #
 # A part that fails does not stop the others; the end says so, and the exit status is 1.
