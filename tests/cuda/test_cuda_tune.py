@@ -74,6 +74,13 @@ def test_cuda_tune_measures_prints_and_keeps(on_the_simulator, capsys):
     assert capsys.readouterr().out == "there were no tables\n"
 
 
+def test_cuda_tune_for_common_networks(on_the_simulator, capsys, monkeypatch):
+    monkeypatch.setattr(nnk.cli.tune, "COMMON", (("digits_cnn", 1, 8), ("digits_cnn", 1, 10)))
+    assert nnk.cli.main(["tune", "--layers"]) == 0
+    found = {work.x for work in backend.kernels("cuda._chooser").stored(0) if work.kind == "product"}
+    assert {(1, 4, 8, 8), (1, 4, 10, 10)} <= found  # both first layers, their three channels padded
+
+
 def test_cuda_tune_stops_when_time_is_up(on_the_simulator, capsys):
     assert nnk.cli.main(["tune", *SMALL, "--seconds", "0"]) == 0
     out = capsys.readouterr().out
