@@ -1,0 +1,75 @@
+"""Gradients of whole networks in every precision, against the reference in float64."""
+
+import copy
+
+import numpy as np
+import pytest
+
+import nnk
+from nnk import backend, models, nn
+
+# The norm of the error of a gradient over that of the gradient: rounding of the factors, by 6e-8, 2⁻¹¹ and 2⁻⁸,
+# grows from layer to layer as batch norms divide by small deviations.
+BOUNDS = {"highest": 1e-4, "high": 2e-2, "medium": 1e-1}
+
+
+def gradients(model, x, y):
+    loss = nn.CrossEntropyLoss()
+    loss(model(x), y)
+    model.backward(loss.backward(), input_grad=False)
+    return {name: backend.asarray_on(p.grad, "cpu").astype(np.float64) for name, p in model.named_parameters()}
+
+
+def expected(model, x, y):
+    with nnk.use_backend("reference"):
+        return gradients(copy.deepcopy(model).double(), x.astype(np.float64), y)
+
+
+def check(found, want, bound):
+    errors = {name: np.linalg.norm(found[name] - want[name]) / np.linalg.norm(want[name]) for name in want}
+    assert max(errors.values()) < bound, f"over {bound}: {errors}"
+
+
+@pytest.fixture(params=BOUNDS)
+def precision(request):
+    before = backend.get_precision()
+    nnk.set_precision(request.param)
+    yield request.param
+    nnk.set_precision(before)
+
+
+def batch(size, count, classes=10):
+    rng = np.random.default_rng(5)
+    return rng.standard_normal((count, 3, size, size)).astype(np.float32), rng.integers(0, classes, count)
+
+
+@pytest.mark.usefixtures("simulator")
+def test_cuda_a_residual_network_in_the_simulator(precision):
+    nnk.manual_seed(2)
+
+    def conv(before, after, stride=1):
+        return nn.Conv2d(before, after, 3, stride, padding=1, bias=False), nn.BatchNorm2d(after)
+
+    body = nn.Sequential(*conv(8, 16, 2), nn.ReLU(), *conv(16, 16))
+    shortcut = nn.Sequential(nn.Conv2d(8, 16, 1, 2, bias=False), nn.BatchNorm2d(16))
+    model = nn.Sequential(
+        *conv(3, 8), nn.ReLU(), nn.Residual(body, shortcut), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(16, 10),
+    )  # fmt: skip
+    x, y = batch(6, 4)
+    want = expected(model, x, y)
+    with nnk.use_backend("cuda"):
+        found = gradients(model, x, y)
+    check(found, want, BOUNDS[precision])
+
+
+def test_cuda_resnet20_on_the_device(precision):
+    problem = backend.cuda_problem()
+    if problem:
+        pytest.skip(problem)
+    nnk.manual_seed(2)
+    model = models.resnet20()
+    x, y = batch(32, 16)
+    want = expected(model, x, y)
+    found = gradients(model.to("cuda"), backend.asarray_on(x, "cuda"), backend.asarray_on(y, "cuda"))
+    check(found, want, BOUNDS[precision])
