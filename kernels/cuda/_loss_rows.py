@@ -117,7 +117,7 @@ def exponentials(held, x, start, limit, classes, group, vectors, left_out, share
     """
     width = lanes(x)
     top, total = -INFINITY, ZERO
-    for first in range(0, classes, group * EACH):
+    for first in range(np.int32(0), classes, np.int32(group * EACH)):
         take(held, x, start, first, limit, group, vectors, -INFINITY)
         before = top
         for u in range(EACH // width):

@@ -46,7 +46,7 @@ def _losses(x, target, weight, ignore, keep, smooth, lse, losses, parts, weights
     held = cuda.local.array((UNROLL, WIDEST), types.float32)
     width, per_turn = lanes(x), THREADS // group
     sum_of_losses, sum_of_weights = ZERO, ZERO
-    for base in range(cuda.blockIdx.x * per_turn, rows, cuda.gridDim.x * per_turn):
+    for base in range(np.int32(cuda.blockIdx.x * per_turn), rows, np.int32(cuda.gridDim.x * per_turn)):
         row, here = my_row(base, rows, group)
         start, limit = row * classes, classes if here else 0
         label = target[row] if here else ignore
@@ -54,7 +54,7 @@ def _losses(x, target, weight, ignore, keep, smooth, lse, losses, parts, weights
         log_sum = log(total)
         smoothed = ZERO
         if smooth != ZERO:
-            for first in range(0, classes, group * EACH):
+            for first in range(np.int32(0), classes, np.int32(group * EACH)):
                 take(held, x, start, first, limit, group, vectors, ZERO)
                 for u in range(EACH // width):
                     for lane in range(width):
@@ -93,14 +93,14 @@ def _gradients(dy, dy_step, x, target, weight, lse, ignore, keep, smooth, weight
         for c in range(cuda.threadIdx.x, classes, THREADS):
             of_all += weight[c]
         of_all = block_sum(of_all, shared, WARPS)
-    for base in range(cuda.blockIdx.x * per_turn, rows, cuda.gridDim.x * per_turn):
+    for base in range(np.int32(cuda.blockIdx.x * per_turn), rows, np.int32(cuda.gridDim.x * per_turn)):
         row, here = my_row(base, rows, group)
         start, limit = row * classes, classes if here else 0
         label = target[row] if here else ignore
         kept = label != ignore
         level = load(lse, row) if kept else ZERO
         total = ZERO
-        for first in range(0, classes, group * EACH):
+        for first in range(np.int32(0), classes, np.int32(group * EACH)):
             take(held, x, start, first, limit if kept else 0, group, vectors, -INFINITY)
             for u in range(EACH // width):
                 for lane in range(width):
@@ -110,7 +110,7 @@ def _gradients(dy, dy_step, x, target, weight, lse, ignore, keep, smooth, weight
         scale = load(dy, row * dy_step) / divisor if kept else ZERO
         hit = scale * keep * (weight[label] if kept and given(weight) else ONE)
         p_scale = (hit + scale * smooth * of_all) / total
-        for first in range(0, classes, group * EACH):
+        for first in range(np.int32(0), classes, np.int32(group * EACH)):
             take(held, x, start, first, limit if kept else 0, group, vectors, ZERO)
             for u in range(EACH // width):
                 for lane in range(width):

@@ -6,6 +6,8 @@ dx, 4 more. How rows are walked stands in `_loss_rows.py`.
 
 from __future__ import annotations
 
+import numpy as np
+
 from ._layout import Array, contiguous, deliver, vector
 from ._loss_rows import (
     EACH,
@@ -47,12 +49,12 @@ def _losses(x, target, weight, keep, smooth, losses, parts, rows, classes, group
     held = cuda.local.array((UNROLL, WIDEST), types.float32)
     goals = cuda.local.array((UNROLL, WIDEST), types.float32)
     width, per_turn, total_loss = lanes(x), THREADS // group, ZERO
-    for base in range(cuda.blockIdx.x * per_turn, rows, cuda.gridDim.x * per_turn):
+    for base in range(np.int32(cuda.blockIdx.x * per_turn), rows, np.int32(cuda.gridDim.x * per_turn)):
         row, here = my_row(base, rows, group)
         start, limit = row * classes, classes if here else 0
         top, total = exponentials(held, x, start, limit, classes, group, vectors, -1, shared)
         log_sum, loss = log(total), ZERO
-        for first in range(0, classes, group * EACH):
+        for first in range(np.int32(0), classes, np.int32(group * EACH)):
             take(held, x, start, first, limit, group, vectors, ZERO)
             take(goals, target, start, first, limit, group, vectors, ZERO)
             for u in range(EACH // width):
@@ -75,12 +77,12 @@ def _gradients(dy, dy_step, scale, x, target, weight, keep, smooth, dx, rows, cl
     held = cuda.local.array((UNROLL, WIDEST), types.float32)
     goals = cuda.local.array((UNROLL, WIDEST), types.float32)
     width, per_turn = lanes(x), THREADS // group
-    for base in range(cuda.blockIdx.x * per_turn, rows, cuda.gridDim.x * per_turn):
+    for base in range(np.int32(cuda.blockIdx.x * per_turn), rows, np.int32(cuda.gridDim.x * per_turn)):
         row, here = my_row(base, rows, group)
         start, limit = row * classes, classes if here else 0
         top, total = exponentials(held, x, start, limit, classes, group, vectors, -1, shared)
         mass = ZERO
-        for first in range(0, classes, group * EACH):
+        for first in range(np.int32(0), classes, np.int32(group * EACH)):
             take(goals, target, start, first, limit, group, vectors, ZERO)
             for u in range(EACH // width):
                 for lane in range(width):
@@ -90,7 +92,7 @@ def _gradients(dy, dy_step, scale, x, target, weight, keep, smooth, dx, rows, cl
         mass = group_sum(mass, group, shared)
         each = scale * load(dy, row * dy_step) if here else ZERO
         p_scale = each * mass / total
-        for first in range(0, classes, group * EACH):
+        for first in range(np.int32(0), classes, np.int32(group * EACH)):
             take(held, x, start, first, limit, group, vectors, ZERO)
             take(goals, target, start, first, limit, group, vectors, ZERO)
             for u in range(EACH // width):
