@@ -213,7 +213,7 @@ _TILES = {
     for tile, blocks_per_sm in _BLOCKS_PER_SM.items()
     for output, dtypes in ((STORAGE, ("float32", "float16", "bfloat16")), (F32, ("bfloat16",)))
 }
-_TILES[_TILE_7_5, STORAGE] = _tile(*_TILE_7_5, 4, least=(7, 5), dtypes=("float16",))
+_TILES[_TILE_7_5, STORAGE] = _tile(*_TILE_7_5, 2, least=(7, 5), dtypes=("float16",))  # 32 of 64 KB are a block's
 
 
 def tiles(capability: tuple[int, int], x_shape: tuple, y_shape: tuple, groups: int,
