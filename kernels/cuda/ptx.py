@@ -63,7 +63,7 @@ if SIMULATED:
 
     def shift_right(word: int, by: int) -> int:
         """A word of 32 bits moved down by less than 32 places, zeros coming in."""
-        return (int(word) & 0xFFFFFFFF) >> int(by)
+        return int(np.uint32((int(word) & 0xFFFFFFFF) >> int(by)).view(np.int32))
 
     def bits(x: float) -> np.uint32:
         """The 32 bits of a float32."""

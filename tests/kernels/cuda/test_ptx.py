@@ -97,6 +97,20 @@ def _reciprocals(x, y, n):
         y[i] = ptx.reciprocal(x[i])
 
 
+def _roots(x, y, n):
+    for i in range(n):
+        y[i] = ptx.root(x[i])
+
+
+def _shifts(x, y, n):
+    for i in range(n):
+        y[i] = ptx.shift_right(x[i], i % WARPS)
+
+
+def _presence(x, y):
+    y[0] = np.int32(ptx.given(x))
+
+
 def _lanes(x, y, votes):
     me = cuda.threadIdx.x
     y[me] = ptx.shuffle_xor(x[me], 5)
@@ -220,6 +234,32 @@ def test_cuda_reciprocals(device):
     finite = np.isfinite(want)
     assert np.array_equal(got[~finite & ~np.isnan(want)], want[~finite & ~np.isnan(want)])
     assert (np.abs(got[finite] - want[finite]) <= np.abs(want[finite]) * 2.0**-22).all()
+
+
+def test_cuda_roots(device):
+    x = np.concatenate([FLOATS[np.finfo(np.float32).tiny <= FLOATS], [0, 2, 9, np.inf]]).astype(np.float32)
+    y = device.put(np.zeros(x.size), np.float32)
+    kernel(block=1, x=F32, y=F32, n=INT)(_roots)(1, device.put(x), y, x.size)
+    want = np.sqrt(x.astype(np.float64))
+    got = device.get(y)
+    finite = np.isfinite(want)
+    assert np.array_equal(got[~finite], want[~finite])
+    assert (np.abs(got[finite] - want[finite]) <= want[finite] * 2.0**-22).all()
+
+
+def test_cuda_words_are_shifted_without_their_sign(device):
+    words = np.random.default_rng(0).integers(-(2**31), 2**31, 64).astype(np.int32)
+    y = device.put(np.zeros(64), np.int32)
+    kernel(block=1, x=I32, y=I32, n=INT)(_shifts)(1, device.put(words, np.int32), y, 64)
+    want = words.view(np.uint32) >> np.arange(64, dtype=np.uint32) % 32
+    np.testing.assert_array_equal(device.get(y).view(np.uint32), want)
+
+
+def test_cuda_a_null_pointer_is_not_given(device):
+    for x, want in ((None, 0), (device.put(np.ones(1), np.float32), 1)):
+        y = device.put(np.full(1, -1), np.int32)
+        kernel(block=1, x=F32, y=I32)(_presence)(1, x, y)
+        assert device.get(y)[0] == want
 
 
 def test_cuda_lanes_exchange_values(device, order):
