@@ -6,6 +6,8 @@ strips' sums go to a workspace, which a second kernel adds up in order. Reads th
 
 from __future__ import annotations
 
+from typing import Any
+
 from ._layout import Array, blocks
 from ._math import ZERO
 from ._memory import empty
@@ -45,12 +47,18 @@ def _add_strips(partial, sums, strips, channels):
         store(sums, c, total)
 
 
+def add_strips(partial: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    """The sums of float32 strips (strips, ...), added in order, as an array of this shape and dtype."""
+    sums = empty(shape, dtype)
+    _add_strips(blocks(sums.size, _THREADS), partial, sums, len(partial), sums.size)
+    return sums
+
+
 def channel_sums(x: Array) -> Array:
     """The vector of sums of x, (pixels, channels) in memory whatever its shape says, channels on axis 1."""
     channels = x.shape[1]
     pixels = x.size // channels if channels else 0
     strips = blocks(pixels, _PIXELS)
-    partial, sums = empty((strips, channels)), empty(channels, x.dtype)
+    partial = empty((strips, channels))
     _strip_sums((strips, blocks(channels, _WIDTH)), x, partial, pixels, channels)
-    _add_strips(blocks(channels, _THREADS), partial, sums, strips, channels)
-    return sums
+    return add_strips(partial, (channels,), x.dtype)

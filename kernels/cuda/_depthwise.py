@@ -10,12 +10,13 @@ pixels, from the cache. The weight (K, R, S) is read through the cache as well.
     dgrad     dx[h, c] = Σ_{k of c} Σ_t w[k, t] dy[p, k]   over the p that met h at t
     wgrad     dw[k, t] = Σ_p dy[p, k] x[pixel(p, t), k div μ]
 
-For wgrad a block takes one tap, a strip of pixels and 32 filters; a second kernel adds the strips' sums, in order.
+For wgrad a block takes one tap, a strip of pixels and 32 filters; the strips' sums are then added, in order.
 """
 
 from __future__ import annotations
 
 from . import _depthwise3x3
+from ._channel_sums import add_strips
 from ._layout import Array, blocks
 from ._math import INFINITY, ONE, ZERO, larger
 from ._memory import empty
@@ -141,16 +142,6 @@ def _depthwise_wgrad(dy, x, partial, images, channels, source_h, source_w, filte
         partial[(cuda.blockIdx.x * filters + k) * taps_h * taps_w + tap] = total
 
 
-@kernel(block=_THREADS, partial=F32, dweight=STORAGE, strips=INT, size=INT)
-def _add_strips(partial, dweight, strips, size):
-    i = cuda.blockIdx.x * _THREADS + cuda.threadIdx.x
-    if i < size:
-        total = ZERO
-        for strip in range(strips):
-            total += partial[strip * size + i]
-        store(dweight, i, total)
-
-
 _FORWARD = {vectors: _forward(vectors) for vectors in (True, False)}
 _BACKWARD = {vectors: _backward(vectors) for vectors in (True, False)}
 
@@ -192,9 +183,7 @@ def wgrad(dy: Array, x: Array, weight_shape: tuple[int, int, int, int], stride: 
     if _depthwise3x3.supports(x, weight_shape, stride, dilation):
         return _depthwise3x3.wgrad(dy, x, weight_shape, stride, padding)
     (k, _, r, s), pixels = weight_shape, dy.size // dy.shape[1]
-    strips, dweight = blocks(pixels, _PIXELS), empty(weight_shape, x.dtype)
-    partial = empty((strips, k, r * s))
-    _depthwise_wgrad((strips, blocks(k, _WIDTH), r * s), dy, x, partial,
+    partial = empty((blocks(pixels, _PIXELS), k, r * s))
+    _depthwise_wgrad((len(partial), blocks(k, _WIDTH), r * s), dy, x, partial,
                      *_arguments(x.shape, dy.shape, (r, s), stride, padding, dilation))
-    _add_strips(blocks(dweight.size, _THREADS), partial, dweight, strips, dweight.size)
-    return dweight
+    return add_strips(partial, weight_shape, x.dtype)

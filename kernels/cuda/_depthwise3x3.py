@@ -16,13 +16,14 @@ Memory bound: 4 bytes in and 4 out an element forward, 8 in for the weight's gra
 
 from __future__ import annotations
 
+from ._channel_sums import add_strips
 from ._layout import Array, blocks
 from ._math import INFINITY, ONE, ZERO, larger
 from ._memory import empty
 from ._numba import cuda, types
 from ._window import before
 from .launch import F32, INT, STORAGE, Kernel, kernel
-from .ptx import lanes, load, load_vector, quotient, store, store_vector
+from .ptx import lanes, load, load_vector, quotient, store_vector
 
 RUN, TAPS, THREADS = 4, 9, 128
 ACROSS, DOWN, LINES = 16, 8, 2  # threads of a wgrad block by channels and by lines; lines that each of these takes
@@ -159,16 +160,6 @@ _FORWARD = {stride: _forward(stride) for stride in (1, 2)}
 _WGRAD = {stride: _wgrad(stride) for stride in (1, 2)}
 
 
-@kernel(block=THREADS, partial=F32, dweight=STORAGE, parts=INT, size=INT)
-def _add_parts(partial, dweight, parts, size):
-    i = cuda.blockIdx.x * THREADS + cuda.threadIdx.x
-    if i < size:
-        total = ZERO
-        for part in range(parts):
-            total += partial[part * size + i]
-        store(dweight, i, total)
-
-
 def supports(x: Array, weight_shape: tuple, stride: tuple, dilation: tuple) -> bool:
     """Whether these kernels can do this convolution of groups of one channel."""
     k, _, *taps = weight_shape
@@ -195,9 +186,7 @@ def dgrad(dy: Array, weight: Array, dx: Array, padding: tuple) -> None:
 def wgrad(dy: Array, x: Array, weight_shape: tuple, stride: tuple, padding: tuple) -> Array:
     """dweight (C, 1, 3, 3) from dy and x, channels-last."""
     (images, channels, *source), (height, width) = x.shape, dy.shape[2:]
-    parts, dweight = blocks(images * height, DOWN * LINES), empty(weight_shape, x.dtype)
-    partial = empty((parts, channels, TAPS))
-    _WGRAD[stride[0]]((parts, blocks(channels, ACROSS * (16 // x.itemsize))), dy, x, partial, channels, *source,
+    partial = empty((blocks(images * height, DOWN * LINES), channels, TAPS))
+    _WGRAD[stride[0]]((len(partial), blocks(channels, ACROSS * (16 // x.itemsize))), dy, x, partial, channels, *source,
                       images * height, height, width, *map(before, padding))
-    _add_parts(blocks(dweight.size, THREADS), partial, dweight, parts, dweight.size)
-    return dweight
+    return add_strips(partial, weight_shape, x.dtype)

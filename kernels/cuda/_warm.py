@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from importlib import import_module
 
 from .. import warming
-from ..ops import OPS
 from ._link import arch
-from .launch import KERNELS, Kernel, current_device, device_capability, store
+from ._resources import declared
+from .launch import Kernel, current_device, device_capability, store
 
 Build = tuple[Kernel, str, tuple]
 
@@ -20,12 +19,10 @@ def capability_here() -> tuple[int, int]:
 
 
 def every(capability: tuple[int, int], dtypes: Sequence[str]) -> list[Build]:
-    """The kernels of the registry's operations that run on this compute capability, by storage dtype."""
-    for op in OPS:
-        import_module(f".{op.file}", __package__)
+    """The kernels that run on this compute capability, by storage dtype."""
     return [
         (kernel, dtype, (*capability, kernel.arch[-1]) if kernel.arch else capability)
-        for kernel in KERNELS
+        for kernel in declared()
         for dtype in kernel.dtypes
         if (dtype in dtypes or kernel.dtypes == ("float32",))
         and capability >= ((8, 0) if dtype == "bfloat16" else kernel.least)

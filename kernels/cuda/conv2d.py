@@ -50,10 +50,9 @@ def conv2d(
     taps = weight.shape[2:]
     count = tuple(map(conv_output_size, x.shape[2:], taps, stride, padding, dilation))
     x, y = channels_last(x), empty_image(len(x), len(weight), *count, x.dtype)
-    weight = contiguous(weight.astype(x.dtype, copy=False))  # float32 beside 16-bit images in mixed precision
     scale, bias, rectify = vector(scale), vector(bias), activation == "relu"
     if weight.shape[1] == 1 and groups > 1:
-        _depthwise.forward(x, weight, y, stride, padding, dilation, scale, bias, rectify)
+        _depthwise.forward(x, _alike(weight, x), y, stride, padding, dilation, scale, bias, rectify)
     else:
         window = tuple(map(forward_axis, count, taps, stride, padding, dilation))
         _convolve(x, weight, y, groups, [window], False, precision, scale, bias, rectify)
@@ -73,9 +72,9 @@ def conv2d_dgrad(
     out: Array | None = None,
 ) -> Array:
     """The gradient to the input: dy (N, K, P, Q), weight (K, C/G, R, S), x_shape = (N, C, H, W) → dx (N, C, H, W)."""
-    dy, weight, dx = channels_last(dy), contiguous(weight.astype(dy.dtype, copy=False)), empty_image(*x_shape, dy.dtype)
+    dy, dx = channels_last(dy), empty_image(*x_shape, dy.dtype)
     if weight.shape[1] == 1 and groups > 1:
-        _depthwise.dgrad(dy, weight, dx, stride, padding, dilation)
+        _depthwise.dgrad(dy, _alike(weight, dy), dx, stride, padding, dilation)
     else:
         windows = dgrad_windows(x_shape[2:], weight.shape[2:], stride, padding, dilation)
         _convolve(dy, weight, dx, groups, windows, True, precision)
@@ -114,6 +113,11 @@ def conv2d_bgrad(dy: Array, *, out: Array | None = None) -> Array:
     return deliver(channel_sums(channels_last(dy)), out)
 
 
+def _alike(weight: Array, x: Array) -> Array:
+    """The weight, contiguous and in the dtype of the images: in mixed precision it is float32 beside 16 bits."""
+    return contiguous(weight.astype(x.dtype, copy=False))
+
+
 def _convolve(x: Array, weight: Array, y: Array, groups: int, windows: list[tuple[Axis, Axis]], transposed: bool,
               precision: str, *epilogue: Any) -> None:
     """Fill y, through each of the windows those of its pixels that belong to it."""
@@ -122,10 +126,10 @@ def _convolve(x: Array, weight: Array, y: Array, groups: int, windows: list[tupl
     if dtype is None:
         for window in windows:
             _, tile = choice(("strict product", x.dtype, y.dtype, groups, x.shape, y.shape, window), capability)
-            matrix = pack(weight, groups, window, transposed)
+            matrix = pack(_alike(weight, x), groups, window, transposed)
             _implicit_gemm.convolve(x, matrix, y, groups, window, *epilogue, tile=tile)
         return
-    x = images(x, groups, dtype)
+    x, weight = images(x, groups, dtype), contiguous(weight)
     for window in windows:
         rows = weight_rows(weight, groups, window, transposed, dtype)
         rung, tile = choice(("product", x.dtype, y.dtype, groups, x.shape, y.shape, window), capability)
