@@ -57,6 +57,15 @@ def pieces_of_indices(vector: bool) -> tuple:
     return put, get
 
 
+@device
+def contend(best, winner, value, number, n):
+    """n lanes of `value`, whose index is `number`, beat the best yet where they are larger, or the first NaN."""
+    for lane in range(n):
+        v, b = value[lane], best[lane]
+        if not v <= b and b == b:
+            best[lane], winner[lane] = v, number
+
+
 def index_dtype(count: int) -> np.dtype:
     """What holds the numbers below `count`."""
     return _UINT8 if count <= 256 else _INT32

@@ -2,7 +2,7 @@
 
     python -m nnk.kernels.cuda._resources                    # compile everything, show what differs from the table
     python -m nnk.kernels.cuda._resources --write            # and write the table anew
-    python -m nnk.kernels.cuda._resources activation pool2d  # just these files: all their lines
+    python -m nnk.kernels.cuda._resources activation softmax # just these files: all their lines
 
 No GPU is needed: kernels are compiled and assembled as they would be for one, nvJitLink reports registers and spills,
 nvdisasm (`pip install nvidia-cuda-nvdisasm`) shows the instructions. All kernels of a dtype and an architecture are

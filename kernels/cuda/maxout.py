@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import strides
-from ._indices import as_words, index_dtype, is_wide, pieces_of_indices
+from ._indices import as_words, contend, index_dtype, is_wide, pieces_of_indices
 from ._layout import Array, channels_last, deliver, ordered
 from ._math import INFINITY, ZERO
 from ._numba import cuda, types
@@ -49,10 +49,7 @@ def _maxout(vector):
             for k in range(EACH):
                 read(value[k], x, at + k * step, channels - u - k * step)
             for k in range(EACH):
-                for lane in range(lanes):
-                    v, b = value[k, lane], best[k, lane]
-                    if not v <= b and b == b:  # larger, or the first NaN
-                        best[k, lane], winner[k, lane] = v, np.int32(piece)
+                contend(best[k], winner[k], value[k], np.int32(piece), lanes)
             at += channels
         to = np.int64(place) * channels + u
         for k in range(EACH):
