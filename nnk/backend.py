@@ -371,7 +371,9 @@ def set_precision(precision: str) -> None:
 
     On the CPU the relative RMS error of a convolution and of its gradients, against float64, is at most 1e-5 in "high"
     and 2e-6 in "highest", whatever the shape: it grows with the number of channels, and from 32 to 512 of them was
-    measured at 1e-6 to 5e-6 and 2e-7 to 8e-7.
+    measured at 1e-6 to 5e-6 and 2e-7 to 8e-7. On a GPU a result is off by at most 1e-6 of the sum of its products'
+    absolute values in "highest", by 2**-10 of that in "high" and 2**-7 in "medium", where the relative RMS error on
+    random numbers is 3e-4 and 2.3e-3.
     Raises ValueError on another name.
     """
     global _precision
