@@ -1,10 +1,11 @@
 """Convolution as a matrix product whose left side is never written down, in strict float32, for any GPU.
 
-    y[m, k] = Σ_{u, v, c} x[pixel(m, u, v), c] · matrix[(u, v, c), k]        m = (n, i, j), see `_window.py`
+    y[m, k] = act(scale[k] Σ_{u, v, c} x[pixel(m, u, v), c] · matrix[(u, v, c), k] + bias[k] + residual[m, k])
 
-A block computes a tile of M pixels × N outputs for one group. Its left tile is gathered: each thread follows a few
-pixels and one place in the reduction, (u, v, c), which moves on by DEPTH channels a step; what lies outside the image
-is zero. 16 bytes are read at a time where channels and outputs come in whole vectors, single elements otherwise.
+m = (n, i, j) as in `_window.py`. A block computes a tile of M pixels × N outputs for one group. Its left tile is
+gathered: each thread follows a few pixels and one place in the reduction, (u, v, c), which moves on by DEPTH channels a
+step; what lies outside the image is zero. There are no masks of taps as in `_gather.py`: the window may be of any size.
+16 bytes are read at a time where channels and outputs come in whole vectors, single elements otherwise.
 
 A tile of 128 × 128 reads (128 + 128) · 4 bytes for each of its 2 · 128 · 128 operations a depth: 32 operations a byte
 of the cache, so the units for float32 arithmetic are the limit. Tiles of 64 × 64 serve where large ones are too few to
@@ -18,44 +19,48 @@ from __future__ import annotations
 import numpy as np
 
 from ._ffma import DEPTH, FAR, SKEW, THREADS, multiply, place_x, place_y
-from ._layout import Array
+from ._gather import GEOMETRY, advance, coordinates, geometry, place
+from ._layout import Array, blocks
 from ._math import INFINITY, ONE, ZERO, larger
 from ._numba import cuda, types
 from ._window import Axis
 from .launch import F32, INT, STORAGE, Kernel, kernel
-from .ptx import lanes, load, load_vector, quotient, store, store_shared, store_vector
+from .ptx import lanes, load, load_vector, store, store_shared, store_vector
 
 OUTSIDE = -(1 << 29)  # a coordinate that no tap brings back into the image
 ENOUGH_BLOCKS = 256  # below this many blocks, smaller tiles
+int32 = np.int32
 Tile = tuple[int, int]
 
 
-def _tile(m: int, n: int, vectors: bool) -> Kernel:
+def _tile(m: int, n: int, vectors: bool, **dtypes) -> Kernel:
     pitch = m + SKEW
     rows, columns = m // 16, n // 16  # sums of a thread
     a_most, b_most = m * DEPTH // THREADS, n * DEPTH // THREADS  # loads of a thread, if single elements
     a_half, b_half = DEPTH * pitch, DEPTH * n
     a_size, b_size = 2 * a_half, 2 * b_half
 
-    def implicit_gemm(x, matrix, y, scale, bias, pixels, channels, group_channels, source_h, source_w, grid_h, grid_w,
-                      taps_h, taps_w, step_h, step_w, start_h, start_w, move_h, move_w, outputs, group_outputs, out_h,
-                      out_w, height, width, pitch_h, pitch_w, has_scale, has_bias, rectify):
+    def implicit_gemm(x, matrix, y, scale, bias, residual, pixels, channels, group_channels, source_h, source_w, grid_h,
+                      grid_w, taps_h, taps_w, step_h, step_w, start_h, start_w, move_h, move_w, by_u, by_v, by_c,
+                      outputs, group_outputs, out_h, out_w, height, width, pitch_h, pitch_w, has_scale, has_bias,
+                      has_residual, rectify):
         a_tile = cuda.shared.array(a_size, types.float32)
         b_tile = cuda.shared.array(b_size, types.float32)
         sums = cuda.local.array((rows, columns), types.float32)
         a, b = cuda.local.array(rows, types.float32), cuda.local.array(columns, types.float32)
         a_next = cuda.local.array((a_most, 8), types.float32)
         b_next = cuda.local.array((b_most, 8), types.float32)
+        added = cuda.local.array(8, types.float32)
         row_n = cuda.local.array(a_most, types.int32)
         row_h = cuda.local.array(a_most, types.int32)
         row_w = cuda.local.array(a_most, types.int32)
-        thread, group = cuda.threadIdx.x, cuda.blockIdx.z
-        first_m, first_n = cuda.blockIdx.x * m, cuda.blockIdx.y * n
+        thread, group = int32(cuda.threadIdx.x), int32(cuda.blockIdx.z)
+        first_m, first_n = int32(cuda.blockIdx.x * m), int32(cuda.blockIdx.y * n)
         vector = lanes(x) if vectors else 1
         depth_vectors, b_vectors = DEPTH // vector, n // vector
         a_loads, b_loads = -(-m * depth_vectors // THREADS), -(-b_vectors * DEPTH // THREADS)
-        a_row, a_depth = thread // depth_vectors, thread % depth_vectors * vector
-        b_row, b_column = thread // b_vectors, thread % b_vectors * vector
+        a_row, a_depth = int32(thread // depth_vectors), int32(thread % depth_vectors * vector)
+        b_row, b_column = int32(thread // b_vectors), int32(thread % b_vectors * vector)
         a_stride, b_stride = THREADS // depth_vectors, THREADS // b_vectors
 
         for i in range(rows):
@@ -65,28 +70,23 @@ def _tile(m: int, n: int, vectors: bool) -> Kernel:
             row = first_m + a_row + load_ * a_stride
             row_n[load_], row_h[load_], row_w[load_] = 0, OUTSIDE, OUTSIDE
             if row < pixels and a_row + load_ * a_stride < m:
-                line = quotient(row, grid_w)
-                image = quotient(line, grid_h)
-                row_n[load_] = image * source_h
-                row_h[load_] = (line - image * grid_h) * step_h + start_h
-                row_w[load_] = (row - line * grid_w) * step_w + start_w
+                image, h, w = coordinates(row, grid_h, grid_w)
+                row_n[load_], row_h[load_], row_w[load_] = image * source_h, h * step_h + start_h, w * step_w + start_w
 
-        reduction = taps_h * taps_w * group_channels
-        steps = (reduction + DEPTH - 1) // DEPTH
-        # The thread's place (u, v, c) in the reduction; its columns of the left tile share it.
-        tap = quotient(a_depth, group_channels)
-        c = a_depth - tap * group_channels
-        u = quotient(tap, taps_w)
-        v = tap - u * taps_w
-        for step in range(-1, steps):
-            if step + 1 < steps:
+        reduction = int32(taps_h * taps_w * group_channels)
+        # The thread's place in the reduction; its columns of the left tile share it.
+        u, v, c = place(a_depth, taps_w, group_channels)
+        half = int32(1)
+        for first in range(int32(-DEPTH), reduction, DEPTH):
+            begin = int32(first + DEPTH)
+            if begin < reduction:
                 for load_ in range(a_loads):
                     for lane in range(vector):
                         a_next[load_, lane] = ZERO
-                    h, w = row_h[load_] + u * move_h, row_w[load_] + v * move_w
+                    h, w = int32(row_h[load_] + u * move_h), int32(row_w[load_] + v * move_w)
                     if u < taps_h and h >= 0 and h < source_h and w >= 0 and w < source_w:
                         pixel = np.uint32((row_n[load_] + h) * source_w + w)
-                        at = np.int64(pixel) * channels + np.int32(group * group_channels + c)
+                        at = np.int64(pixel) * channels + int32(group * group_channels + c)
                         if vectors:
                             load_vector(a_next[load_], x, at)
                         else:
@@ -94,82 +94,87 @@ def _tile(m: int, n: int, vectors: bool) -> Kernel:
                 for load_ in range(b_loads):
                     for lane in range(vector):
                         b_next[load_, lane] = ZERO
-                    row = (step + 1) * DEPTH + b_row + load_ * b_stride
+                    row = int32(begin + b_row + load_ * b_stride)
                     if row < reduction and first_n + b_column < group_outputs and b_row + load_ * b_stride < DEPTH:
-                        at = (group * reduction + row) * group_outputs + first_n + b_column
+                        at = int32(group * reduction + row) * np.int64(group_outputs) + int32(first_n + b_column)
                         if vectors:
                             load_vector(b_next[load_], matrix, at)
                         else:
                             b_next[load_, 0] = load(matrix, at)
-                c += DEPTH
-                while c >= group_channels:
-                    c -= group_channels
-                    v += 1
-                    if v == taps_w:
-                        v = 0
-                        u += 1
-            half = step & 1
-            if step >= 0:
-                multiply(sums, a, b, a_tile, half * a_half, pitch, b_tile, half * b_half, n)
-            if step + 1 < steps:
-                other = 1 - half
+                u, v, c = advance(u, v, c, by_u, by_v, by_c, taps_w, group_channels)
+            if first >= 0:
+                multiply(sums, a, b, a_tile, int32(half * a_half), pitch, b_tile, int32(half * b_half), n)
+            half = int32(half ^ 1)
+            if begin < reduction:
                 for load_ in range(a_loads):
                     if a_row + load_ * a_stride < m:
                         for lane in range(vector):
-                            at = (other * DEPTH + a_depth + lane) * pitch + a_row + load_ * a_stride
-                            a_tile[at] = a_next[load_, lane]
+                            to = int32(half * a_half + (a_depth + lane) * pitch + a_row)
+                            a_tile[to + load_ * a_stride] = a_next[load_, lane]
                 for load_ in range(b_loads):
                     if b_row + load_ * b_stride < DEPTH:
-                        at = (other * DEPTH + b_row + load_ * b_stride) * n + b_column
+                        to = int32(half * b_half + b_row * n + b_column) + load_ * b_stride * n
                         if vectors:
                             for lane in range(0, vector, 4):
-                                store_shared(b_tile, at + lane, b_next[load_], lane)
+                                store_shared(b_tile, to + lane, b_next[load_], lane)
                         else:
-                            b_tile[at] = b_next[load_, 0]
+                            b_tile[to] = b_next[load_, 0]
             cuda.syncthreads()
 
-        floor = ZERO if rectify else -INFINITY
         for j in range(columns):
             column = first_n + 4 * place_x() + j % 4 + j // 4 * FAR
             inside = column < group_outputs
             factor = scale[group * group_outputs + column] if has_scale and inside else ONE
             summand = bias[group * group_outputs + column] if has_bias and inside else ZERO
             for i in range(rows):
-                sums[i, j] = larger(sums[i, j] * factor + summand, floor)
+                sums[i, j] = sums[i, j] * factor + summand
+        floor = ZERO if rectify else -INFINITY
         for far in range(0, rows, 4):
             for i in range(4):
-                row = first_m + 4 * place_y() + far * (FAR // 4) + i
+                row = int32(first_m + 4 * place_y() + far * (FAR // 4) + i)
                 if row < pixels:
-                    line = quotient(row, grid_w)
-                    image = quotient(line, grid_h)
-                    h = out_h + (line - image * grid_h) * pitch_h
-                    w = out_w + (row - line * grid_w) * pitch_w
-                    to = ((image * height + h) * width + w) * outputs + group * group_outputs
+                    image, h, w = coordinates(row, grid_h, grid_w)
+                    to_pixel = (image * height + out_h + h * pitch_h) * width + out_w + w * pitch_w
+                    to = to_pixel * np.int64(outputs) + group * group_outputs
                     for j in range(0, columns, 4):
-                        column = first_n + 4 * place_x() + j * (FAR // 4)
+                        column = int32(first_n + 4 * place_x() + j * (FAR // 4))
                         if vectors and lanes(y) == 4:
                             if column < group_outputs:
-                                store_vector(y, to + column, sums[far + i, j:])
+                                for lane in range(4):
+                                    added[lane] = ZERO
+                                if has_residual:
+                                    load_vector(added, residual, to + column)
+                                for lane in range(4):
+                                    added[lane] = larger(sums[far + i, j + lane] + added[lane], floor)
+                                store_vector(y, to + column, added)
                         else:
                             for lane in range(4):
                                 if column + lane < group_outputs:
-                                    store(y, to + column + lane, sums[far + i, j + lane])
+                                    at = to + column + lane
+                                    summand = load(residual, at) if has_residual else ZERO
+                                    store(y, at, larger(sums[far + i, j + lane] + summand, floor))
 
     name = f"implicit_gemm_{m}_{'vectors' if vectors else 'elements'}"
-    pointers = dict(x=STORAGE, matrix=STORAGE, y=STORAGE, scale=F32, bias=F32)
+    pointers = dict(x=STORAGE, matrix=STORAGE, y=STORAGE, scale=F32, bias=F32, residual=STORAGE)
     names = implicit_gemm.__code__.co_varnames[len(pointers) : implicit_gemm.__code__.co_argcount]
-    return kernel(block=THREADS, blocks_per_sm=2, name=name, **pointers, **dict.fromkeys(names, INT))(implicit_gemm)
+    assert names[: len(GEOMETRY)] == GEOMETRY
+    return kernel(block=THREADS, blocks_per_sm=2, name=name, **dtypes, **pointers,
+                  **dict.fromkeys(names, INT))(implicit_gemm)
 
 
-_TILES = {(m, vectors): _tile(m, m, vectors) for m, vectors in ((128, True), (64, True), (64, False))}
+_TILES = {
+    (128, True): _tile(128, 128, True, dtypes=("float32",)),  # 16 bits have tensor cores
+    (64, True): _tile(64, 64, True),
+    (64, False): _tile(64, 64, False),
+}
 
 
 def tiles(itemsize: int, x_shape: tuple, y_shape: tuple, groups: int, window: tuple[Axis, Axis]) -> list[Tile]:
     """The tiles that can fill these pixels of y, the one that is chosen without a measurement first."""
     pixels, columns = x_shape[0] * window[0].count * window[1].count, y_shape[1] // groups
-    if not _in_vectors(itemsize, x_shape, y_shape, groups):
+    if itemsize < 4 or not _in_vectors(itemsize, x_shape, y_shape, groups):
         return [(64, 64)]
-    small = columns <= 64 or -(-pixels // 128) * -(-columns // 128) * groups < ENOUGH_BLOCKS
+    small = columns <= 64 or blocks(pixels, 128) * blocks(columns, 128) * groups < ENOUGH_BLOCKS
     return [(64, 64), (128, 128)] if small else [(128, 128), (64, 64)]
 
 
@@ -178,15 +183,16 @@ def _in_vectors(itemsize: int, x_shape: tuple, y_shape: tuple, groups: int) -> b
 
 
 def convolve(x: Array, matrix: Array, y: Array, groups: int, window: tuple[Axis, Axis], scale: Array | None = None,
-             bias: Array | None = None, rectify: bool = False, *, tile: Tile) -> None:
-    """Fill the pixels of y that belong to this window; x, y channels-last, matrix from `_pack.py`."""
-    (images, channels, *source), (outputs, *size), (h, w) = x.shape, y.shape[1:], window
-    pixels, inner, columns = images * h.count * w.count, channels // groups, outputs // groups
-    taps = (h.taps, w.taps) if h.taps and w.taps else (0, 1)  # no tap reaches these pixels: zeros
-    if images * source[0] * source[1] >= 2**32:
-        raise OverflowError(f"a convolution of {images} x {source[0]} x {source[1]} pixels: expected less than 2**32")
+             bias: Array | None = None, rectify: bool = False, residual: Array | None = None, *, tile: Tile) -> None:
+    """Fill the pixels of y that belong to this window; x, y and the residual channels-last, matrix from `_pack.py`."""
+    (outputs, *size), (h, w), columns = y.shape[1:], window, y.shape[1] // groups
+    if len(x) * x.shape[2] * x.shape[3] >= 2**32:
+        raise OverflowError(f"a convolution of {len(x)} x {x.shape[2]} x {x.shape[3]} pixels: expected less than 2**32")
+    numbers = geometry(x.shape, groups, window)
+    pixels, inner, taps_w = numbers[0], numbers[2], numbers[8]
+    by_tap, by_c = divmod(DEPTH, inner)
     m, n = tile
     _TILES[m, _in_vectors(x.itemsize, x.shape, y.shape, groups)](
-        (-(-pixels // m), -(-columns // n), groups), x, matrix, y, scale, bias, pixels, channels, inner, *source,
-        h.count, w.count, *taps, h.step, w.step, h.start, w.start, h.move, w.move, outputs, columns, h.out, w.out,
-        *size, h.pitch, w.pitch, scale is not None, bias is not None, rectify)
+        (blocks(pixels, m), blocks(columns, n), groups), x, matrix, y, scale, bias, residual, *numbers,
+        *divmod(by_tap, taps_w), by_c, outputs, columns, h.out, w.out, *size, h.pitch, w.pitch, scale is not None,
+        bias is not None, residual is not None, rectify)

@@ -3,13 +3,10 @@
 import numpy as np
 import pytest
 
-from nnk.kernels import parity, reference
+from nnk.kernels import parity
 from nnk.kernels.cases.conv2d import _case
 from nnk.kernels.cuda import _choose, _mma_gemm, _mma_wgrad
-from nnk.kernels.cuda._layout import channels_last
 from nnk.kernels.cuda._numba import SIMULATED
-from nnk.kernels.cuda._operands import images, weight_rows
-from nnk.kernels.cuda._window import forward_axis
 from nnk.kernels.ops import OPS
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
@@ -87,23 +84,3 @@ def test_cuda_a_card_without_tf32_computes_in_float32(cuda_kernels, monkeypatch)
 def test_cuda_factors_of_products(dtype, precision, capability, want):
     got = _choose.factors(np.dtype(DTYPES[dtype]), precision, capability)
     assert (got if got is None else np.dtype(got).name) == want
-
-
-@simulated
-@pytest.mark.parametrize("filters", [16, 7])
-@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
-def test_cuda_a_residual_is_added_before_the_activation(dtype, filters):
-    rng = np.random.default_rng(0)
-    x, residual = (rng.standard_normal((2, c, 4, 5)).astype(dtype) for c in (8, filters))
-    weight = rng.standard_normal((filters, 8, 1, 1)).astype(dtype)
-    scale, bias = rng.standard_normal((2, filters)).astype(np.float32)
-    window = forward_axis(4, 1, 1, 0, 1), forward_axis(5, 1, 1, 0, 1)
-    y = channels_last(np.full((2, filters, 4, 5), np.nan).astype(dtype))
-    rows = weight_rows(weight, 1, window, False, dtype)
-    x_held = images(channels_last(x), 1, dtype)
-    _mma_gemm.convolve(x_held, rows, y, 1, window, scale, bias, True, channels_last(residual), tile=(64, 64, 4))
-    x, weight, residual = (a.astype(np.float64) for a in (x, weight, residual))
-    want = np.maximum(reference.conv2d(x, weight, bias.astype(np.float64), scale=scale) + residual, 0)
-    unit = 2.0**-8 if dtype == ml_dtypes.bfloat16 else 2.0**-11
-    np.testing.assert_allclose(y.astype(np.float64), want, rtol=unit, atol=64 * 2.0**-11 * (dtype == np.float32))
-
