@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from ..reference.batchnorm import batch_norm_train
+from ..reference.conv2d import conv2d as conv2d_reference
 from ..shapes import conv_output_size
 from ._suite import Case, Cost, Suite, Terms, normal, rms
 
@@ -22,17 +24,24 @@ def _case(
     bias=True,
     precision="highest",
     infer=False,
+    sum=False,
+    norm=False,
+    level=0.0,
 ):
-    """`infer` is whether the forward pass also runs with scales and a ReLU, as in inference."""
+    """What else the forward pass runs with: `infer`, scales and a ReLU, as in inference; `sum`, a residual and a ReLU;
+    `norm`, a batch norm by the statistics that it gives, its bias being `level` and more.
+    """
 
     def make(rng):
-        count = map(conv_output_size, x[2:], weight[2:], stride, padding, dilation)
+        y = (x[0], weight[0], *map(conv_output_size, x[2:], weight[2:], stride, padding, dilation))
         return {
             "x": normal(rng, x),
             "weight": normal(rng, weight),
-            "bias": normal(rng, weight[0]) if bias else None,
-            "dy": normal(rng, (x[0], weight[0], *count)),
+            "bias": level + normal(rng, weight[0]) if bias else None,
+            "dy": normal(rng, y),
             "scale": normal(rng, weight[0]) if infer else None,
+            "residual": normal(rng, y) if sum else None,
+            "eps": 1e-5 if norm else None,
             "stride": stride,
             "padding": padding,
             "dilation": dilation,
@@ -46,15 +55,12 @@ def _case(
 def _winograd(precision):
     """Shapes that may run by Winograd's algorithm: 3 x 3, stride 1, whole vectors of channels, 32 tiles of 4 x 4."""
 
-    def case(name, x, filters, *, padding=(1, 1), bias=True, infer=False):
-        weight = (filters, x[1], 3, 3)
-        return _case(
-            f"{name}_{precision}", x, weight, padding=padding, bias=bias, precision=precision, infer=infer
-        )
+    def case(name, x, filters, *, padding=(1, 1), **others):
+        return _case(f"{name}_{precision}", x, (filters, x[1], 3, 3), padding=padding, precision=precision, **others)
 
     return (
         case("winograd", (8, 16, 8, 8), 32),
-        case("winograd_odd_map", (6, 48, 7, 9), 64, infer=True),
+        case("winograd_odd_map", (6, 48, 7, 9), 64, infer=True, sum=True, norm=True),
         case("winograd_batch_1", (1, 64, 23, 21), 32, bias=False, infer=True),
         case("winograd_empty_batch", (0, 16, 8, 8), 32),
         case("winograd_unpadded", (32, 32, 6, 5), 48, padding=(0, 0)),
@@ -65,7 +71,7 @@ def _winograd(precision):
     )
 
 
-def _run(k, *, x, weight, bias, dy, scale=None, **window):
+def _run(k, *, x, weight, bias, dy, scale=None, residual=None, eps=None, **window):
     results = {
         "y": k.conv2d(x, weight, bias, **window),
         "dx": k.conv2d_dgrad(dy, weight, x.shape, **window),
@@ -74,29 +80,57 @@ def _run(k, *, x, weight, bias, dy, scale=None, **window):
     }
     if scale is not None:
         results["inferred"] = k.conv2d(x, weight, bias, scale=scale, activation="relu", **window)
+    if residual is not None:
+        results["sum"] = k.conv2d(x, weight, bias, residual=residual, **window)
+        results["rectified_sum"] = k.conv2d(
+            x, weight, bias, scale=scale, activation="relu", residual=residual, **window
+        )
+    if eps is not None:
+        y, statistics = k.conv2d(x, weight, bias, statistics=True, **window)
+        options = {"momentum": 0.0, "eps": eps, "statistics": statistics}
+        norm = k.batch_norm_train(y, None, None, None, None, **options)
+        results |= zip(("normalised", "mean", "invstd"), norm)
+        results["activated"] = k.batch_norm_relu_train(y, None, None, None, None, residual, **options)[0]
     return results
 
 
-def _terms(*, x, weight, bias, dy, scale=None, stride, dilation, groups, precision, **_):
+def _terms(*, x, weight, bias, dy, scale=None, residual=None, eps=None, precision, **window):
     """Winograd's algorithm, where it may run, sums the products of a tile instead of a window's terms: the 16 of
     F(2 x 2) are no larger than those; below "highest", the 36 of F(4 x 4) may be ten times as large.
     """
-    pixels, taps = dy.size // dy.shape[1], math.prod(weight.shape[2:])
+    pixels, taps, groups = dy.size // dy.shape[1], math.prod(weight.shape[2:]), window["groups"]
     growth, more = 1, 0
-    if (*weight.shape[2:], *stride, *dilation, groups) == (3, 3, 1, 1, 1, 1, 1):
+    if (*weight.shape[2:], *window["stride"], *window["dilation"], groups) == (3, 3, 1, 1, 1, 1, 1):
         growth, more = (1, 16) if precision == "highest" else (10, 36)
     largest = 0 if scale is None else np.abs(scale).max(initial=0)
 
     def products(count, size):
         return Terms(count + more, growth * size, precision)
 
-    return {
-        "y": products(weight[0].size + 1, max(rms(x) * rms(weight), rms(bias))),
+    size = max(rms(x) * rms(weight), rms(bias))
+    terms = {
+        "y": products(weight[0].size + 1, size),
         "inferred": products(weight[0].size + 1, max(largest * rms(x) * rms(weight), rms(bias))),
+        "sum": products(weight[0].size + 2, max(size, rms(residual))),
+        "rectified_sum": products(weight[0].size + 2, max(largest, 1) * max(size, rms(residual))),
         "dx": products(len(weight) // groups * taps, rms(dy) * rms(weight)),
         "dweight": products(pixels, rms(dy) * rms(x)),
         "dbias": Terms(pixels, rms(dy)),
     }
+    if eps is not None and pixels:
+        # An error of y's size moves the mean by as much and the spread by twice that.
+        normalised, _, s = batch_norm_train(
+            conv2d_reference(x, weight, bias, **window), None, None, None, None, momentum=0.0, eps=eps
+        )
+        column = s[:, None, None]
+        shifted = column * size * (2 + 2 * np.abs(normalised))
+        terms |= {
+            "normalised": products(weight[0].size + 1, shifted),
+            "activated": products(weight[0].size + 1, shifted + (0 if residual is None else np.abs(residual))),
+            "mean": products(weight[0].size + 1, size),
+            "invstd": products(weight[0].size + 1, 2 * s**2 * size),
+        }
+    return terms
 
 
 def _cost(*, x, weight, bias, dy, **_):
@@ -168,6 +202,14 @@ conv2d = Suite(
         _case("3x3_on_1x1_image", (3, 10, 1, 1), (4, 10, 3, 3), padding=(1, 1)),
         _case("5x5", (2, 3, 13, 12), (6, 3, 5, 5), padding=(2, 2)),
         _case("7x7_stride_2", (1, 3, 37, 35), (17, 3, 7, 7), stride=(2, 2), padding=(3, 3), infer=True),
+        _case("sum", (2, 6, 5, 7), (9, 6, 3, 3), padding=(1, 1), infer=True, sum=True, norm=True),
+        _case("sum_groups", (2, 8, 7, 5), (6, 4, 3, 3), stride=(2, 2), groups=2, sum=True, norm=True),
+        _case("sum_depthwise", (2, 8, 6, 5), (8, 1, 3, 3), padding=(1, 1), groups=8, sum=True, norm=True),
+        _case("sum_empty_batch", (0, 3, 8, 8), (5, 3, 3, 3), infer=True, sum=True, norm=True),
+        _case("sum_few_channels", (3, 3, 13, 11), (10, 3, 3, 3), padding=(1, 1), sum=True, norm=True),
+        _case("sum_1x1", (2, 33, 5, 3), (18, 33, 1, 1), bias=False, sum=True, norm=True),
+        _case("norm_large_mean", (3, 8, 9, 7), (12, 8, 1, 1), norm=True, level=1e4),
+        _case("sum_high", (2, 12, 9, 9), (20, 12, 3, 3), padding=(1, 1), precision="high", sum=True, norm=True),
         _case("kernel_is_image", (3, 5, 6, 7), (9, 5, 6, 7)),
         _case("1x7", (2, 6, 4, 15), (5, 6, 1, 7), padding=(0, 3)),
         _case("7x1", (2, 6, 15, 4), (5, 6, 7, 1), padding=(3, 0)),

@@ -83,12 +83,14 @@ def batch_norm_train(
     *,
     momentum: float,
     eps: float,
+    statistics: None = None,
     out: Vectors | None = None,
 ) -> Vectors:
     """Normalise with the batch's statistics → (y, μ, s), the vectors (C,) being what the backward needs.
 
     The running statistics, where given, move in place: running += momentum (new - running), the variance's new value
-    being σ² N/(N - 1). An empty batch leaves them alone. 12 bytes an element.
+    being σ² N/(N - 1). An empty batch leaves them alone. 12 bytes an element. `statistics` are always None, as
+    `conv2d` says.
     """
     y_out, mean_out, invstd_out = out or (None, None, None)
     x, rows = channels_last(x), fold(x.size, x.shape[1])

@@ -90,11 +90,13 @@ def batch_norm_relu_train(
     *,
     momentum: float,
     eps: float,
+    statistics: None = None,
     out: Four | None = None,
 ) -> Four:
     """Normalise as `batch_norm_train` does, add the residual (of x's shape), rectify → (y, μ, s, mask).
 
     The mask, a bit an element in an order of its own, says where y > 0. 12 bytes an element, 16 with a residual.
+    `statistics` are always None, as `conv2d` says.
     """
     y_out, mean_out, invstd_out, mask_out = out or (None, None, None, None)
     x, rows = channels_last(x), fold(x.size, x.shape[1])

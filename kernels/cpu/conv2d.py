@@ -16,7 +16,11 @@ error (relative RMS 1e-6 to 5e-6 against float64, where the direct sum has 2e-7 
 image, are not worth the weights in Winograd's domain, four times as large (`_enough_tiles`).
 
 In inference a batch norm and a ReLU behind the convolution cost nothing: `scale` goes into the packed weights, the sums
-start from the bias, and ReLU is a floor under what is stored.
+start from the bias, and ReLU is a floor under what is stored. A residual costs one more pass, which reads it and y and
+writes y, the ReLU included.
+
+There are no statistics of y: batch norm's pass for them costs 4 bytes an element beside the 2 C/groups R S FLOPs of the
+convolution, whose tiles have no registers to spare for sums.
 """
 
 from __future__ import annotations
@@ -28,12 +32,13 @@ import numpy as np
 
 from ..shapes import conv_output_size
 from . import _depthwise, _direct, _wgrad, _winograd, _winograd_wgrad
-from ._driver import get_num_threads
+from ._blocks import pointwise, run
+from ._driver import FLOAT, PTR, get_num_threads
 from ._kept import Filters
 from ._layout import channels_last, contiguous, deliver, empty_image
 from ._memory import empty
 from ._reduce import column_sums
-from .simd import L
+from .simd import L, vload_n, vselect
 
 Padding = tuple[int | tuple[int, int], int | tuple[int, int]]
 
@@ -82,6 +87,12 @@ def _enough_tiles(n: int, height: int, width: int, m: int, least: float) -> bool
     return n * -(-height // m) * -(-width // m) >= least * get_num_threads()
 
 
+@pointwise(residual=PTR, floor=FLOAT)
+def _add_residual(a, i, n):
+    y = vload_n(a.y, i, n) + vload_n(a.residual, i, n)
+    return vselect(y < a.floor, a.floor, y)
+
+
 def conv2d(
     x: np.ndarray,
     weight: np.ndarray,
@@ -94,18 +105,22 @@ def conv2d(
     precision: str = "highest",
     scale: np.ndarray | None = None,
     activation: str | None = None,
+    residual: np.ndarray | None = None,
+    statistics: bool = False,
     keep_packed: bool = False,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    out: np.ndarray | tuple[np.ndarray, None] | None = None,
+) -> np.ndarray | tuple[np.ndarray, None]:
     """y (N, K, OH, OW) from x (N, C, H, W) and weight (K, C/groups, R, S).
 
-    `keep_packed` (for inference) keeps the packed form of the weight until weight or scale change.
+    `keep_packed` (for inference) keeps the packed form of the weight until weight or scale change. With `statistics`
+    the result is (y, None).
     """
     c = x.shape[1]
     k, c_group, r, s = weight.shape
     y = empty_image(*_y_shape(x.shape, weight.shape, stride, padding, dilation))
     filters, before = Filters(contiguous(weight), scale, keep_packed), _before(padding)
-    floor = 0.0 if activation == "relu" else -np.inf
+    least = 0.0 if activation == "relu" else -np.inf
+    floor = least if residual is None else -np.inf
     if y.size == 0:
         pass
     elif c_group == 1 and groups > 1:
@@ -119,7 +134,9 @@ def conv2d(
     else:
         _direct.forward(channels_last(x), filters, bias, y, floor=floor, stride=stride, before=before,
                         dilation=dilation, groups=groups)
-    return deliver(y, out)
+    if residual is not None:
+        run(_add_residual, y, residual=channels_last(residual), floor=least)
+    return (deliver(y, out and out[0]), None) if statistics else deliver(y, out)
 
 
 def conv2d_dgrad(

@@ -17,7 +17,7 @@ import numpy as np
 from ._layout import Array, blocks, vector
 from ._math import ONE, ZERO, fma, larger, sqrt
 from ._memory import empty
-from ._moments import GROUPS, LANES, join_strips, joining_grid, moments
+from ._moments import GROUPS, LANES, Statistics, fewer, join_strips, joining_grid, moments
 from ._numba import cuda, device, types
 from ._rows import SUMS, THREADS, UNROLL, WALK, WIDEST, Rows, fold, load_or, load_part, per_channel, place, store_part
 from .launch import F32, FLOAT, INT, LONG, STORAGE, U8, Kernel, kernel
@@ -43,17 +43,19 @@ def _affine(coefficients, c, channels, given, weight, bias, centre, rest, invstd
     coefficients[3 * channels + c] = invstd
 
 
-@kernel(block=THREADS, x=STORAGE, counts=F32, means=F32, squares=F32, lots=INT, channels=INT, given=INT, weight=F32,
-        bias=F32, running_mean=F32, running_var=F32, momentum=FLOAT, eps=FLOAT, coefficients=F32)
-def _finish_statistics(x, counts, means, squares, lots, channels, given, weight, bias, running_mean, running_var,
-                       momentum, eps, coefficients):
+@kernel(block=THREADS, x=STORAGE, counts=F32, means=F32, squares=F32, lots=INT, channels=INT, absolute=INT, given=INT,
+        weight=F32, bias=F32, running_mean=F32, running_var=F32, momentum=FLOAT, eps=FLOAT, coefficients=F32)
+def _finish_statistics(x, counts, means, squares, lots, channels, absolute, given, weight, bias, running_mean,
+                       running_var, momentum, eps, coefficients):
     count = cuda.shared.array(THREADS, types.float32)
     mean = cuda.shared.array(THREADS, types.float32)
     square = cuda.shared.array(THREADS, types.float32)
-    join_strips(count, mean, square, counts, means, squares, lots, channels, 1)
+    join_strips(count, mean, square, counts, means, squares, 0, lots, channels, 1, absolute)
     k, c = cuda.threadIdx.x, cuda.blockIdx.y * GROUPS + cuda.threadIdx.x
     if k < GROUPS and c < channels:
-        origin = load(x, c) if lots > 0 else ZERO
+        origin = ZERO
+        if lots > 0:
+            origin = means[c] if absolute else load(x, c)
         centre, n = origin + mean[k], larger(count[k], ONE)
         var = larger(square[k] * reciprocal(n), ZERO)
         _affine(coefficients, c, channels, given, weight, bias, centre, mean[k] - (centre - origin),
@@ -76,15 +78,21 @@ def _use_running(channels, given, weight, bias, mean, var, eps, coefficients):
 
 def batch_statistics(
     x: Array, weight: Array | None, bias: Array | None, running_mean: Array | None, running_var: Array | None, *,
-    momentum: float, eps: float,
+    momentum: float, eps: float, statistics: Statistics | None = None,
 ) -> Array:  # fmt: skip
-    """The coefficients (4, C) from the batch's statistics; the running ones move. One pass over x."""
-    rows, sets = moments(x)
-    coefficients = empty((4, rows.channels))
+    """The coefficients (4, C) from the batch's statistics; the running ones move. One pass over x if none are given."""
+    if statistics is None:
+        rows, sets = moments(x)
+        lots = rows.lots
+    else:
+        sets = fewer(statistics)
+        lots = len(sets[0])
+    channels = x.shape[1]
+    coefficients = empty((4, channels))
     moving = vector(running_mean), vector(running_var)
     given = weight, bias, *moving
-    _finish_statistics(joining_grid(rows.channels), x, *sets, rows.lots, rows.channels, _given(*given), vector(weight),
-                       vector(bias), *moving, momentum, eps, coefficients)
+    _finish_statistics(joining_grid(channels), x, *sets, lots, channels, statistics is not None, _given(*given),
+                       vector(weight), vector(bias), *moving, momentum, eps, coefficients)
     for new, running in zip(moving, (running_mean, running_var)):
         if new is not running:
             running[...] = new

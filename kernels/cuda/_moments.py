@@ -6,7 +6,9 @@ values is (count n, mean m, sum of squared deviations q). Two sets joined are
     n = n₁ + n₂      m = m₁ + (m₂ - m₁) n₂ / n      q = q₁ + q₂ + (m₂ - m₁)² n₁ n₂ / n
 
 and the order of joining is fixed. Means are kept as differences to the group's first value in memory, so that a large
-mean beside a small variance costs nothing.
+mean beside a small variance costs nothing. A convolution that leaves the sets of its output, of a row of tiles and a
+channel each, knows no such value: those are `Statistics`, with means as they are, rounded once, and are joined as
+differences to the first of them.
 
 Source: Chan, Golub and LeVeque (1983), Algorithms for computing the sample variance, The American Statistician 37.
 """
@@ -26,6 +28,9 @@ from .ptx import lanes, load, load_vector, reciprocal
 
 GROUPS, LANES = 8, 32  # a block that joins what strips left: groups side by side, threads for each
 _ROOM = THREADS * WIDEST
+_AT_ONCE = 8 * LANES  # lots that a block joins, if there are many
+
+Statistics = tuple[Array, Array, Array]  # counts, means and squares, each (lots, C): a set of each lot and channel
 
 
 @device
@@ -108,14 +113,16 @@ def _moments(x, counts, means, squares, each, held, size, width, columns, height
 
 
 @device
-def join_strips(count, mean, square, counts, means, squares, lots, channels, each):
-    """Join what the strips left of a block's groups: to the first GROUPS places of shared memory.
+def join_strips(count, mean, square, counts, means, squares, lot, lots, channels, each, absolute):
+    """Join what the strips from `lot` on left of a block's groups: to the first GROUPS places of shared memory.
 
-    The block's x is the sample, its y says which groups these are.
+    The block's y says which groups these are. The means of `absolute` sets are joined as differences to the mean of the
+    group's first one here.
     """
     group, entry = cuda.blockIdx.y * GROUPS + cuda.threadIdx.x % GROUPS, cuda.threadIdx.x // GROUPS
     entries = lots * each if group * each < channels else 0
-    first = np.int64(cuda.blockIdx.x) * lots * channels + group * each
+    first = np.int64(lot) * channels + group * each
+    origin = means[first] if absolute and entries > 0 else ZERO
     a = cuda.local.array((UNROLL, 3), types.float32)
     n, m, q = ZERO, ZERO, ZERO
     for e in range(entry, entries, UNROLL * LANES):
@@ -123,9 +130,9 @@ def join_strips(count, mean, square, counts, means, squares, lots, channels, eac
             k = np.uint32(e + u * LANES)
             a[u, 0] = a[u, 1] = a[u, 2] = ZERO
             if k < np.uint32(entries):
-                lot = k // np.uint32(each)
-                at = first + np.int64(lot) * channels + np.int64(k - lot * np.uint32(each))
-                a[u, 0], a[u, 1], a[u, 2] = counts[at], means[at], squares[at]
+                further = k // np.uint32(each)
+                at = first + np.int64(further) * channels + np.int64(k - further * np.uint32(each))
+                a[u, 0], a[u, 1], a[u, 2] = counts[at], means[at] - origin, squares[at]
         for u in range(UNROLL):
             n, m, q = _join(n, m, q, a[u, 0], a[u, 1], a[u, 2])
     count[cuda.threadIdx.x], mean[cuda.threadIdx.x], square[cuda.threadIdx.x] = n, m, q
@@ -144,6 +151,31 @@ def moments(x: Array, each: int = 1, samples: int = 1) -> tuple[Rows, tuple[Arra
 def joining_grid(groups: int, samples: int = 1) -> tuple[int, int]:
     """The grid of a kernel that joins what strips left."""
     return samples, blocks(groups, GROUPS)
+
+
+@kernel(block=THREADS, counts=F32, means=F32, squares=F32, lots=INT, channels=INT, joined_counts=F32, joined_means=F32,
+        joined_squares=F32)
+def _join_lots(counts, means, squares, lots, channels, joined_counts, joined_means, joined_squares):
+    count = cuda.shared.array(THREADS, types.float32)
+    mean = cuda.shared.array(THREADS, types.float32)
+    square = cuda.shared.array(THREADS, types.float32)
+    lot = cuda.blockIdx.x * _AT_ONCE
+    join_strips(count, mean, square, counts, means, squares, lot, min(_AT_ONCE, lots - lot), channels, 1, 1)
+    k, c = cuda.threadIdx.x, cuda.blockIdx.y * GROUPS + cuda.threadIdx.x
+    if k < GROUPS and c < channels:
+        at = np.int64(cuda.blockIdx.x) * channels + c
+        joined_counts[at], joined_squares[at] = count[k], square[k]
+        joined_means[at] = means[np.int64(lot) * channels + c] + mean[k]
+
+
+def fewer(statistics: Statistics) -> Statistics:
+    """The same statistics of no more lots than one block joins well: a large image has thousands of tiles."""
+    lots, channels = statistics[0].shape
+    if lots <= 2 * _AT_ONCE:
+        return statistics
+    joined = tuple(empty((blocks(lots, _AT_ONCE), channels)) for _ in range(3))
+    _join_lots(joining_grid(channels, len(joined[0])), *statistics, lots, channels, *joined)
+    return joined
 
 
 @unary

@@ -19,6 +19,7 @@ from typing import Any
 
 from ._batchnorm import PAIR, batch_statistics, gradient, gradients, normalise, running_statistics, sum_strips, totals
 from ._layout import Array, channels_last, deliver, empty_like_image, vector
+from ._moments import Statistics
 from ._numba import cuda, types
 from ._rows import (
     APPLY,
@@ -109,16 +110,19 @@ def batch_norm_train(
     *,
     momentum: float,
     eps: float,
+    statistics: Statistics | None = None,
     out: Three | None = None,
 ) -> Three:
     """Normalise with the batch's statistics → (y, μ, s), the vectors (C,) being what the backward needs.
 
     The running statistics, where given, move in place: running += momentum (new - running), the variance's new value
-    being σ² N/(N - 1). An empty batch leaves them alone. 12 bytes an element.
+    being σ² N/(N - 1). An empty batch leaves them alone. 12 bytes an element, 8 with `statistics` from
+    `conv2d`.
     """
     y_out, mean_out, invstd_out = out or (None, None, None)
     x, dtype = channels_last(x), statistics_dtype(x, weight, bias, running_mean, running_var)
-    coefficients = batch_statistics(x, weight, bias, running_mean, running_var, momentum=momentum, eps=eps)
+    coefficients = batch_statistics(
+        x, weight, bias, running_mean, running_var, momentum=momentum, eps=eps, statistics=statistics)
     mean, invstd = (coefficients[k].astype(dtype, copy=False) for k in (0, 3))
     return deliver(apply(x, coefficients), y_out), deliver(mean, mean_out), deliver(invstd, invstd_out)
 

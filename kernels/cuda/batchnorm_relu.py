@@ -27,6 +27,7 @@ from ._batchnorm import (
 from ._layout import Array, blocks, channels_last, contiguous, deliver, empty_like_image, vector
 from ._math import ZERO
 from ._memory import empty
+from ._moments import Statistics
 from ._numba import cuda, device, types
 from ._rows import APPLY, THREADS, WALK, WIDEST, fold, load_part, per_channel, place, statistics_dtype, store_part
 from .launch import F32, INT, STORAGE, U8, kernel
@@ -137,15 +138,17 @@ def batch_norm_relu_train(
     *,
     momentum: float,
     eps: float,
+    statistics: Statistics | None = None,
     out: Four | None = None,
 ) -> Four:
     """Normalise as `batch_norm_train` does, add the residual (of x's shape), rectify → (y, μ, s, mask).
 
-    12 bytes an element, 16 with a residual.
+    12 bytes an element, 16 with a residual; 4 less with `statistics` from `conv2d`.
     """
     y_out, mean_out, invstd_out, mask_out = out or (None, None, None, None)
     x, dtype = channels_last(x), statistics_dtype(x, weight, bias, running_mean, running_var)
-    coefficients = batch_statistics(x, weight, bias, running_mean, running_var, momentum=momentum, eps=eps)
+    coefficients = batch_statistics(
+        x, weight, bias, running_mean, running_var, momentum=momentum, eps=eps, statistics=statistics)
     mean, invstd = (coefficients[k].astype(dtype, copy=False) for k in (0, 3))
     mask = empty(blocks(x.nbytes, 16), np.uint8)
     y = _apply(x, coefficients, residual, mask)

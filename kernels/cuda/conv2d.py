@@ -7,22 +7,28 @@ than 15 taps on an axis slide in float32 as well. The gradient to the input is f
 weight transposed, one for each residue of the stride, see `_window.py`. With one channel a group convolutions are
 memory bound and go to `_depthwise.py`, in float32.
 
+What follows the products costs no pass of its own: scale, bias, residual sum and ReLU are done in registers. A rung
+of `STATISTICS` also leaves, with tiles of M pixels, the count, mean and sum of squared deviations of each
+channel in every M of y's pixels (`_moments.py`): batch norm then need not read y for them. Other kernels leave none.
+
 Roofline: 2 N P Q K (C/G) R S operations, at the card's rate for multiply-adds of the factors' type.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..shapes import conv_output_size
-from . import _choose, _depthwise, _implicit_gemm, _wgrad
+from . import _choose, _depthwise, _wgrad
 from ._channel_sums import channel_sums
-from ._chooser import PRODUCTS, WGRADS, choice
+from ._chooser import PRODUCTS, STATISTICS, WGRADS, choice
 from ._gather import fits
-from ._layout import Array, channels_last, contiguous, deliver, empty_image, vector
+from ._layout import Array, blocks, channels_last, contiguous, deliver, empty_image, vector
+from ._memory import empty
+from ._moments import Statistics
 from ._operands import images, weight_rows
 from ._pack import pack
 from ._window import Axis, dgrad_windows, forward_axis
+from .activation import relu
+from .elementwise import add
 
 Pair = tuple[int, int]
 Padding = tuple[int | Pair, int | Pair]
@@ -40,23 +46,30 @@ def conv2d(
     precision: str = "highest",
     scale: Array | None = None,
     activation: str | None = None,
+    residual: Array | None = None,
+    statistics: bool = False,
     keep_packed: bool = False,
-    out: Array | None = None,
-) -> Array:
-    """y = act(scale · (x ⋆ weight) + bias): (N, C, H, W), (K, C/G, R, S), (K,) → (N, K, P, Q).
+    out: Array | tuple[Array, None] | None = None,
+) -> Array | tuple[Array, Statistics | None]:
+    """y = act(scale · (x ⋆ weight) + bias + residual): (N, C, H, W), (K, C/G, R, S), (K,) → (N, K, P, Q).
 
-    `activation` is None or "relu". The packed weight is never kept: packing is one small kernel.
+    `activation` is None or "relu". With `statistics` the result is (y, those of its channels, or None). The packed
+    weight is never kept: packing is one small kernel.
     """
     taps = weight.shape[2:]
     count = tuple(map(conv_output_size, x.shape[2:], taps, stride, padding, dilation))
     x, y = channels_last(x), empty_image(len(x), len(weight), *count, x.dtype)
-    scale, bias, rectify = vector(scale), vector(bias), activation == "relu"
+    scale, bias, rectify, left = vector(scale), vector(bias), activation == "relu", None
+    residual = None if residual is None else channels_last(residual)
     if weight.shape[1] == 1 and groups > 1:
-        _depthwise.forward(x, _alike(weight, x), y, stride, padding, dilation, scale, bias, rectify)
+        alone = rectify and residual is None
+        _depthwise.forward(x, _alike(weight, x), y, stride, padding, dilation, scale, bias, alone)
+        _add_residual(y, residual, rectify)
     else:
         window = tuple(map(forward_axis, count, taps, stride, padding, dilation))
-        _convolve(x, weight, y, groups, [window], False, precision, scale, bias, rectify)
-    return deliver(y, out)
+        left = _convolve(x, weight, y, groups, [window], False, precision, scale, bias, rectify, residual,
+                         statistics)
+    return (deliver(y, out and out[0]), left) if statistics else deliver(y, out)
 
 
 def conv2d_dgrad(
@@ -119,18 +132,37 @@ def _alike(weight: Array, x: Array) -> Array:
 
 
 def _convolve(x: Array, weight: Array, y: Array, groups: int, windows: list[tuple[Axis, Axis]], transposed: bool,
-              precision: str, *epilogue: Any) -> None:
-    """Fill y, through each of the windows those of its pixels that belong to it."""
-    capability = _choose.capability()
+              precision: str, scale: Array | None = None, bias: Array | None = None, rectify: bool = False,
+              residual: Array | None = None, statistics: bool = False) -> Statistics | None:
+    """Fill y, through each of the windows those of its pixels that belong to it.
+
+    → the statistics of y, if they are asked for, there is but one window, and its kernel leaves them.
+    """
+    capability, left = _choose.capability(), {}
     dtype = _choose.factors(x.dtype, precision, capability) if all(map(fits, windows)) else None
-    if dtype is None:
-        for window in windows:
-            _, tile = choice(("strict product", x.dtype, y.dtype, groups, x.shape, y.shape, window), capability)
-            matrix = pack(_alike(weight, x), groups, window, transposed)
-            _implicit_gemm.convolve(x, matrix, y, groups, window, *epilogue, tile=tile)
-        return
-    x, weight = images(x, groups, dtype), contiguous(weight)
+    if dtype is not None:
+        x, weight = images(x, groups, dtype), contiguous(weight)
     for window in windows:
-        rows = weight_rows(weight, groups, window, transposed, dtype)
-        rung, tile = choice(("product", x.dtype, y.dtype, groups, x.shape, y.shape, window), capability)
-        PRODUCTS[rung].convolve(x, rows, y, groups, window, *epilogue, tile=tile)
+        if dtype is None:
+            kind, rows = "strict product", pack(_alike(weight, x), groups, window, transposed)
+        else:
+            kind, rows = "product", weight_rows(weight, groups, window, transposed, dtype)
+        rung, tile = choice((kind, x.dtype, y.dtype, groups, x.shape, y.shape, window), capability)
+        if statistics and rung in STATISTICS and x.dtype == y.dtype:
+            pixels = len(y) * window[0].count * window[1].count
+            left["sets"] = tuple(empty((3, blocks(pixels, tile[0]), y.shape[1])))
+        if rung == "ffma":
+            alone = rectify and residual is None
+            PRODUCTS[rung].convolve(x, rows, y, groups, window, scale, bias, alone, tile=tile, **left)
+            _add_residual(y, residual, rectify)
+        else:
+            PRODUCTS[rung].convolve(x, rows, y, groups, window, scale, bias, rectify, residual, tile=tile, **left)
+    return left.get("sets")
+
+
+def _add_residual(y: Array, residual: Array | None, rectify: bool) -> None:
+    """What kernels without a residual in their epilogue leave to do."""
+    if residual is not None:
+        add(y, residual, out=y)
+        if rectify:
+            relu(y, out=y)

@@ -38,7 +38,7 @@ def _finish_statistics(x, size, counts, means, squares, lots, channels, each, we
     count = cuda.shared.array(THREADS, types.float32)
     offset = cuda.shared.array(THREADS, types.float32)
     square = cuda.shared.array(THREADS, types.float32)
-    join_strips(count, offset, square, counts, means, squares, lots, channels, each)
+    join_strips(count, offset, square, counts, means, squares, cuda.blockIdx.x * lots, lots, channels, each, 0)
     k = cuda.threadIdx.x % GROUPS
     sample, group = np.int64(cuda.blockIdx.x), cuda.blockIdx.y * GROUPS + k
     if group * each < channels:

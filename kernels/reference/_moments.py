@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+Statistics = tuple[int, np.ndarray, np.ndarray]  # count, mean and sum of squared deviations of each channel
+
+
+def statistics_of(x: np.ndarray) -> Statistics:
+    """The statistics of the channels of x (N, C, ...)."""
+    mean, var = moments(x, (0, *range(2, x.ndim)))
+    count = x.size // x.shape[1]
+    return count, mean.reshape(-1), count * var.reshape(-1)
+
 
 def moments(x: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Mean and biased variance over the axes, which stay with length 1; 0 and 0 over nothing.

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._moments import moments
+from ._moments import Statistics, statistics_of
 from ._out import deliver
 
 Three = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -46,17 +46,19 @@ def batch_norm_train(
     *,
     momentum: float,
     eps: float,
+    statistics: Statistics | None = None,
     out: Three | None = None,
 ) -> Three:
     """Normalise with the batch's statistics → (y, μ, s), the vectors (C,) being what the backward needs.
 
-    The running statistics, where given, move in place: running += momentum · (new - running), with the
-    variance's new value σ² · m / (m - 1). An empty batch leaves them alone; its μ and σ² count as 0.
+    `statistics` are those that `conv2d` gave beside x; without them they are taken from x. The running statistics,
+    where given, move in place: running += momentum · (new - running), with the variance's new value σ² · m / (m - 1).
+    An empty batch leaves them alone; its μ and σ² count as 0.
     """
     y_out, mean_out, invstd_out = out or (None, None, None)
-    mean, var = _statistics(x)
+    count, mean, squares = statistics_of(x) if statistics is None else statistics
+    var = squares / max(count, 1)
     invstd = 1 / np.sqrt(var + eps)
-    count = _count(x)
     if count:
         for running, new in (running_mean, mean), (running_var, var * (count / (count - 1))):
             if running is not None:
@@ -64,7 +66,7 @@ def batch_norm_train(
     y = _affine(_normalised(x, mean, invstd), weight, bias)
     return (
         deliver(y, y_out, x.dtype),
-        deliver(mean, mean_out, x.dtype),
+        deliver(mean.copy(), mean_out, x.dtype),
         deliver(invstd, invstd_out, x.dtype),
     )
 
@@ -137,12 +139,6 @@ def batch_norm_eval_backward(
     dx = _affine(dy * _column(invstd, x), weight, None)
     dweight = (dy * _normalised(x, running_mean, invstd)).sum(axis=_axes(x))
     return _deliver(dx, dweight, dy.sum(axis=_axes(x)), out)
-
-
-def _statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and biased variance of each channel."""
-    mean, var = moments(x, _axes(x))
-    return mean.reshape(-1), var.reshape(-1)
 
 
 def _axes(x: np.ndarray) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ._moments import Statistics
 from ._out import deliver
 from .activation import relu
 from .batchnorm import batch_norm_eval, batch_norm_train, batch_norm_train_backward
@@ -32,11 +33,14 @@ def batch_norm_relu_train(
     *,
     momentum: float,
     eps: float,
+    statistics: Statistics | None = None,
     out: Four | None = None,
 ) -> Four:
     """Normalise as `batch_norm_train` does, add the residual (of x's shape), rectify → (y, μ, s, mask)."""
     y_out, mean_out, invstd_out, mask_out = out or (None, None, None, None)
-    y, mean, invstd = batch_norm_train(x, weight, bias, running_mean, running_var, momentum=momentum, eps=eps)
+    y, mean, invstd = batch_norm_train(
+        x, weight, bias, running_mean, running_var, momentum=momentum, eps=eps, statistics=statistics
+    )
     y = relu(y if residual is None else add(y, residual))
     mask = np.packbits(~(y <= 0))
     return (

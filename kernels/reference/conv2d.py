@@ -6,10 +6,11 @@
 with x zero outside the image (cross-correlation, as everywhere in deep learning). With `groups` = G, channels
 and filters fall into G groups and filter k sees only its group's channels: c' = (k div (K/G))·(C/G) + c.
 
-For inference the forward pass also does what follows it, a batch norm folded into a factor per filter and a
-ReLU: y = max(0, scale[k] · Σ + bias[k]).
+The forward pass also does what follows it: a batch norm folded into a factor per filter, a residual sum and a
+ReLU, y = max(0, scale[k] · Σ + bias[k] + residual). And it can say what a batch norm behind it asks of its output,
+so that this need not be read for it: the count, the mean and the sum of squared deviations of each channel.
 
-Shapes: x (N, C, H, W), weight (K, C/G, R, S), scale and bias (K,), y (N, K, P, Q); P and
+Shapes: x (N, C, H, W), weight (K, C/G, R, S), scale and bias (K,), residual and y (N, K, P, Q); P and
 Q as in `shapes.conv_output_size`. `padding` has one entry per axis, an int or (before, after). `precision` ("highest",
 "high", "medium") says how much accuracy a backend may give up for speed; here nothing depends on it.
 
@@ -26,6 +27,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..shapes import conv_output_size
+from ._moments import Statistics, statistics_of
 from ._out import deliver
 from ._window import Pair, ends, frame, interior, reach, taps
 from .activation import relu
@@ -45,12 +47,16 @@ def conv2d(
     precision: str = "highest",
     scale: np.ndarray | None = None,
     activation: str | None = None,
+    residual: np.ndarray | None = None,
+    statistics: bool = False,
     keep_packed: bool = False,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    out: np.ndarray | tuple[np.ndarray, None] | None = None,
+) -> np.ndarray | tuple[np.ndarray, Statistics]:
     """y = x ⋆ weight + bias, the formula above: (N, C, H, W), (K, C/G, R, S), (K,) → (N, K, P, Q).
 
-    `activation` is None or "relu".
+    `activation` is None or "relu". With `statistics` the result is (y, those of y's channels), and `out` (y, None):
+    they are given on as they are, to `batch_norm_train` or `batch_norm_relu_train` of y. Each backend has its own form
+    of them, and None where the sums in batch norm cost less than here.
     """
     kernel = weight.shape[2:]
     count = tuple(map(conv_output_size, x.shape[2:], kernel, stride, padding, dilation))
@@ -63,7 +69,10 @@ def conv2d(
         y *= scale[:, None, None]
     if bias is not None:
         y += bias[:, None, None]
-    return deliver(relu(y) if activation == "relu" else y, out, x.dtype)
+    if residual is not None:
+        y += residual
+    y = deliver(relu(y) if activation == "relu" else y, out and out[0] if statistics else out, x.dtype)
+    return (y, statistics_of(y)) if statistics else y
 
 
 def conv2d_dgrad(

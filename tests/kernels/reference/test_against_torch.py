@@ -41,7 +41,7 @@ def gradients(y, dy, **leaves):
     return {"y": y, **{f"d{name}": x.grad for name, x in leaves.items() if x is not None}}
 
 
-def conv2d(*, x, weight, bias, dy, stride, padding, dilation, groups, scale=None, **_):
+def conv2d(*, x, weight, bias, dy, stride, padding, dilation, groups, scale, residual, eps, **_):
     leaves = {"x": leaf(x), "weight": leaf(weight), "bias": leaf(bias)}
     (top, bottom), (left, right) = (p if isinstance(p, tuple) else (p, p) for p in padding)
     framed = F.pad(leaves["x"], (left, right, top, bottom))
@@ -49,7 +49,16 @@ def conv2d(*, x, weight, bias, dy, stride, padding, dilation, groups, scale=None
     results = gradients(y, dy, **leaves)
     if scale is not None:
         scaled = leaves["weight"] * torch.tensor(scale)[:, None, None, None]
-        results["inferred"] = F.conv2d(framed, scaled, leaves["bias"], stride, 0, dilation, groups).relu()
+        inferred = F.conv2d(framed, scaled, leaves["bias"], stride, 0, dilation, groups)
+        results["inferred"] = inferred.relu()
+    if residual is not None:
+        residual = torch.tensor(residual)
+        results["sum"] = y + residual
+        results["rectified_sum"] = ((y if scale is None else inferred) + residual).relu()
+    if eps is not None:
+        normalised = F.batch_norm(y, None, None, training=True, eps=eps) if y.numel() else y
+        results["normalised"] = normalised
+        results["activated"] = (normalised if residual is None else normalised + residual).relu()
     return results
 
 
