@@ -41,13 +41,18 @@ def tolerance(want: np.ndarray, terms: Terms, dtype: DTypeLike, roundoffs: Mappi
     which five standard deviations of errors between -u and u in both factors do not exceed; the 16 are for short sums,
     where single products of normal factors, some nine times the usual size, make the error.
     """
-    stored, info = _finfo(dtype), _finfo(max(np.dtype(dtype), np.dtype(np.float32), key=lambda d: d.itemsize))
+    stored, info = _finfo(dtype), _finfo(_widened(dtype))
     allowed = 64 * info.eps * np.abs(want) + 2 * info.eps * terms.count * terms.size + info.tiny
     if stored.bits == 16:
         allowed += float(stored.eps) * (np.abs(want) + terms.size) + float(stored.smallest_subnormal)
     elif terms.precision in roundoffs:
         allowed += 4 * roundoffs[terms.precision] * np.sqrt(terms.count + 16) * terms.size
     return allowed
+
+
+def _widened(dtype: DTypeLike) -> np.dtype:
+    """The dtype that arithmetic has: float32 at least."""
+    return max(np.dtype(dtype), np.dtype(np.float32), key=lambda d: d.itemsize)
 
 
 def _finfo(dtype: DTypeLike) -> Any:
@@ -94,8 +99,9 @@ def excess(
     """The worst error of a result over its tolerance: at most 1 is right, infinity is beyond discussion.
 
     Integers must be equal, NaN and infinities must stand in the same places, and the result must be an array of
-    the reference's shape and of `dtype`.
+    the reference's shape and of `dtype`, or float32 where `terms` say so.
     """
+    dtype = _widened(dtype) if terms.wide else dtype
     target = np.dtype(dtype) if want.dtype.kind == "f" else want.dtype
     if not isinstance(got, np.ndarray) or got.shape != want.shape or got.dtype != target:
         return np.inf

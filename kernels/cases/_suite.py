@@ -32,12 +32,13 @@ class Terms:
     """A result as a sum of `count` terms of about `size` each, from which its rounding error follows.
 
     `size` may be an array that broadcasts with the result. `precision` is given where each term is a product whose
-    factors `nnk.set_precision` allows a backend to round.
+    factors `nnk.set_precision` allows a backend to round. A `wide` result is float32 where the inputs have 16 bits.
     """
 
     count: int
     size: float | np.ndarray
     precision: str = "highest"
+    wide: bool = False
 
 
 @dataclass(frozen=True)

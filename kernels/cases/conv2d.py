@@ -104,8 +104,8 @@ def _terms(*, x, weight, bias, dy, scale=None, residual=None, eps=None, precisio
         growth, more = (1, 16) if precision == "highest" else (10, 36)
     largest = 0 if scale is None else np.abs(scale).max(initial=0)
 
-    def products(count, size):
-        return Terms(count + more, growth * size, precision)
+    def products(count, size, wide=False):
+        return Terms(count + more, growth * size, precision, wide)
 
     size = max(rms(x) * rms(weight), rms(bias))
     terms = {
@@ -114,8 +114,8 @@ def _terms(*, x, weight, bias, dy, scale=None, residual=None, eps=None, precisio
         "sum": products(weight[0].size + 2, max(size, rms(residual))),
         "rectified_sum": products(weight[0].size + 2, max(largest, 1) * max(size, rms(residual))),
         "dx": products(len(weight) // groups * taps, rms(dy) * rms(weight)),
-        "dweight": products(pixels, rms(dy) * rms(x)),
-        "dbias": Terms(pixels, rms(dy)),
+        "dweight": products(pixels, rms(dy) * rms(x), wide=True),
+        "dbias": Terms(pixels, rms(dy), wide=True),
     }
     if eps is not None and pixels:
         # An error of y's size moves the mean by as much and the spread by twice that.

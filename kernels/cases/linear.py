@@ -32,8 +32,8 @@ def _terms(*, x, weight, bias, dy, precision):
     return {
         "y": Terms(features + 1, max(rms(x) * rms(weight), rms(bias)), precision),
         "dx": Terms(len(weight), rms(dy) * rms(weight), precision),
-        "dweight": Terms(rows, rms(dy) * rms(x), precision),
-        "dbias": Terms(rows, rms(dy)),
+        "dweight": Terms(rows, rms(dy) * rms(x), precision, wide=True),
+        "dbias": Terms(rows, rms(dy), wide=True),
     }
 
 

@@ -1,5 +1,8 @@
 """The kernels for NVIDIA GPUs, in Numba CUDA: float32, float16 and bfloat16 in memory, float32 arithmetic.
 
+Gradients to parameters beside 16-bit images are float32: those of convolutions and linear layers always, others where
+the parameter is.
+
 Each file holds the functions of the file of the same name in `reference`; arrays are CuPy's. What they stand on (a
 leading underscore, `ptx.py` and `launch.py`), from the bottom up:
 

@@ -1,19 +1,18 @@
 """Sums over pixels, one for each channel, of channels-last memory: Σ_m dy[m, k].
 
 A block takes a strip of pixels and 32 channels: a warp reads 32 neighbours of one pixel, every eighth pixel. The
-strips' sums go to a workspace, which a second kernel adds up in order. Reads the array once: 4 bytes an element.
+strips' sums go to a workspace, which a second kernel adds up in order. They are float32, whatever the array is, and
+stay so. Reads the array once: 4 bytes an element.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from ._layout import Array, blocks
 from ._math import ZERO
 from ._memory import empty
 from ._numba import cuda, types
 from .launch import F32, INT, STORAGE, kernel
-from .ptx import load, store
+from .ptx import load
 
 _WIDTH, _HEIGHT, _PIXELS = 32, 8, 512
 _THREADS = _WIDTH * _HEIGHT
@@ -37,19 +36,19 @@ def _strip_sums(x, partial, pixels, channels):
         partial[cuda.blockIdx.x * channels + c] = total
 
 
-@kernel(block=_THREADS, partial=F32, sums=STORAGE, strips=INT, channels=INT)
+@kernel(block=_THREADS, partial=F32, sums=F32, strips=INT, channels=INT)
 def _add_strips(partial, sums, strips, channels):
     c = cuda.blockIdx.x * _THREADS + cuda.threadIdx.x
     if c < channels:
         total = ZERO
         for strip in range(strips):
             total += partial[strip * channels + c]
-        store(sums, c, total)
+        sums[c] = total
 
 
-def add_strips(partial: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    """The sums of float32 strips (strips, ...), added in order, as an array of this shape and dtype."""
-    sums = empty(shape, dtype)
+def add_strips(partial: Array, shape: tuple[int, ...]) -> Array:
+    """The sums of strips (strips, ...), added in order, as a float32 array of this shape."""
+    sums = empty(shape)
     _add_strips(blocks(sums.size, _THREADS), partial, sums, len(partial), sums.size)
     return sums
 
@@ -61,4 +60,4 @@ def channel_sums(x: Array) -> Array:
     strips = blocks(pixels, _PIXELS)
     partial = empty((strips, channels))
     _strip_sums((strips, blocks(channels, _WIDTH)), x, partial, pixels, channels)
-    return add_strips(partial, (channels,), x.dtype)
+    return add_strips(partial, (channels,))

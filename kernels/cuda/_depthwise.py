@@ -179,11 +179,11 @@ def dgrad(dy: Array, weight: Array, dx: Array, stride: tuple, padding: tuple, di
 
 def wgrad(dy: Array, x: Array, weight_shape: tuple[int, int, int, int], stride: tuple, padding: tuple,
           dilation: tuple) -> Array:
-    """dweight (K, 1, R, S) from dy and x, channels-last."""
+    """dweight (K, 1, R, S), float32, from dy and x, channels-last."""
     if _depthwise3x3.supports(x, weight_shape, stride, dilation):
         return _depthwise3x3.wgrad(dy, x, weight_shape, stride, padding)
     (k, _, r, s), pixels = weight_shape, dy.size // dy.shape[1]
     partial = empty((blocks(pixels, _PIXELS), k, r * s))
     _depthwise_wgrad((len(partial), blocks(k, _WIDTH), r * s), dy, x, partial,
                      *_arguments(x.shape, dy.shape, (r, s), stride, padding, dilation))
-    return add_strips(partial, weight_shape, x.dtype)
+    return add_strips(partial, weight_shape)

@@ -184,9 +184,9 @@ def dgrad(dy: Array, weight: Array, dx: Array, padding: tuple) -> None:
 
 
 def wgrad(dy: Array, x: Array, weight_shape: tuple, stride: tuple, padding: tuple) -> Array:
-    """dweight (C, 1, 3, 3) from dy and x, channels-last."""
+    """dweight (C, 1, 3, 3), float32, from dy and x, channels-last."""
     (images, channels, *source), (height, width) = x.shape, dy.shape[2:]
     partial = empty((blocks(images * height, DOWN * LINES), channels, TAPS))
     _WGRAD[stride[0]]((len(partial), blocks(channels, ACROSS * (16 // x.itemsize))), dy, x, partial, channels, *source,
                       images * height, height, width, *map(before, padding))
-    return add_strips(partial, weight_shape, x.dtype)
+    return add_strips(partial, weight_shape)

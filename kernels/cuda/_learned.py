@@ -105,7 +105,7 @@ def backward(
     x = dense(x)
     dy, dx = like(dy, x), empty_like(x)
     grid = min(_TURNS_FROM, blocks(x.size, UNROLL * THREADS * (16 // x.itemsize)))
-    sums, gradient = empty(grid), empty(1, x.dtype)
+    sums, gradient = empty(grid), empty(1, parameter.dtype)
     body(grid, dy, x, dx, vector(parameter), sums, x.size)
     _add_up(1, sums, gradient, grid)
     dx_out, gradient_out = out or (None, None)

@@ -23,8 +23,6 @@ weight and share.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ._gather import GEOMETRY, advance, coordinates, geometry, place
@@ -214,8 +212,8 @@ def tiles(capability: tuple[int, int], x_shape: tuple, weight_shape: tuple, grou
 
 
 def wgrad(dy: Array, x: Array, weight_shape: tuple[int, int, int, int], groups: int, window: tuple[Axis, Axis],
-          dtype: Any, *, tile: tuple[int, ...]) -> Array:
-    """dweight (K, C/G, R, S) of `dtype` from dy and x as `images` gives them; `window` is the forward convolution's."""
+          *, tile: tuple[int, ...]) -> Array:
+    """dweight (K, C/G, R, S), float32, from dy and x as `images` gives them; `window` is the forward convolution's."""
     numbers, (k, _, r, s) = geometry(x.shape, groups, window), weight_shape
     pixels, inner, (grid_h, grid_w), group_filters = numbers[0], numbers[2], numbers[5:7], k // groups
     places, size = r * s * inner, tile[0]
@@ -227,4 +225,4 @@ def wgrad(dy: Array, x: Array, weight_shape: tuple[int, int, int, int], groups: 
     _TILES[tile]((blocks(group_filters, size), blocks(places, size), groups * parts), dy, x, partial, *numbers,
                  *divmod(lines, max(grid_h, 1)), by_j, share, blocks(share, depth), dy.shape[1], dy.shape[1] // groups,
                  group_filters, groups)
-    return add_parts(partial, weight_shape, dtype)
+    return add_parts(partial, weight_shape)

@@ -20,8 +20,6 @@ operations, 85 a byte; the workspace costs 8 bytes for each weight and share.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ._gather import coordinates
@@ -171,8 +169,8 @@ def tiles(x_shape: tuple, weight_shape: tuple, groups: int) -> list[tuple[int, i
 
 
 def wgrad(dy: Array, x: Array, weight_shape: tuple[int, int, int, int], groups: int, window: tuple[Axis, Axis],
-          dtype: Any, *, tile: tuple[int, int] | None = None) -> Array:
-    """dweight (K, C/G, R, S) of `dtype` from dy and x as `images` gives them; `window` is the forward convolution's."""
+          *, tile: tuple[int, int] | None = None) -> Array:
+    """dweight (K, C/G, R, S), float32, from dy and x as `images` gives them; `window` is the forward convolution's."""
     (images, channels, *source), (k, _, r, s), (h, w) = x.shape, weight_shape, window
     inner, group_filters = channels // groups, k // groups
     chunks = blocks(inner, WIDTH)
@@ -190,4 +188,4 @@ def wgrad(dy: Array, x: Array, weight_shape: tuple[int, int, int, int], groups: 
         (*grid, groups * parts), x, pixels(dy, itself, DEPTH), pixels(x, window, DEPTH), partial, steps, all_steps,
         inner, chunks, dy.shape[1] // groups, group_filters, groups, h.count, w.count, r, s, down.first, across.first,
         h.step, w.step, -down.lowest, -across.lowest, h.move, w.move)
-    return add_parts(partial, weight_shape, dtype)
+    return add_parts(partial, weight_shape)

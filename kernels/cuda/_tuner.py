@@ -126,7 +126,7 @@ def _wgrad(work: Work, rng: np.random.Generator) -> Callable[[Candidate], Any]:
     filters = work.groups * padded(work.y[0] // work.groups, work.x_dtype.itemsize)
     x = _image(work.x, work.x_dtype, rng)
     dy = _image((work.x[0], filters, *(axis.count for axis in work.window)), work.x_dtype, rng)
-    return lambda one: WGRADS[one[0]].wgrad(dy, x, work.y, work.groups, work.window, work.y_dtype, tile=one[1])
+    return lambda one: WGRADS[one[0]].wgrad(dy, x, work.y, work.groups, work.window, tile=one[1])
 
 
 def _image(shape: tuple[int, int, int, int], dtype: Any, rng: np.random.Generator) -> Array:

@@ -5,15 +5,13 @@
 A block computes a tile of 64 filters × 64 places (r, s, c) for one group, over a share of the pixels. A thread follows
 one place; both tiles lie in memory as they are needed, pixels by channels. The pixels are split into shares so that all
 multiprocessors have work; each share's sums go to a workspace, which a second kernel adds up in order and writes as
-(K, C/G, R, S): the same bits every time.
+(K, C/G, R, S): the same bits every time. They stay float32, whatever the images are.
 
 The shares depend on the shape alone, not on the card. Their workspace costs 8 bytes for each weight and share, beside
 4 · (C + K) bytes read for each pixel and tile.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from ._ffma import DEPTH, FAR, THREADS, multiply, place_x, place_y
 from ._layout import Array, blocks
@@ -22,7 +20,7 @@ from ._memory import empty
 from ._numba import cuda, types
 from ._window import Axis
 from .launch import F32, INT, STORAGE, Kernel, kernel
-from .ptx import lanes, load, load_vector, quotient, store, store_shared
+from .ptx import lanes, load, load_vector, quotient, store_shared
 
 TILE = 64
 ENOUGH_BLOCKS = 528  # four for each multiprocessor of the largest cards
@@ -116,7 +114,7 @@ _TILES = {vectors: _tile(vectors) for vectors in (True, False)}
 assert TILE <= FAR  # a thread's four sums of each operand lie side by side
 
 
-@kernel(block=THREADS, partial=F32, dweight=STORAGE, size=INT, parts=INT, padded=INT, channels=INT, taps=INT)
+@kernel(block=THREADS, partial=F32, dweight=F32, size=INT, parts=INT, padded=INT, channels=INT, taps=INT)
 def _add_parts(partial, dweight, size, parts, padded, channels, taps):
     i = cuda.blockIdx.x * THREADS + cuda.threadIdx.x
     line = quotient(i, padded)  # i = (k, tap, c), the weight is (k, c, tap)
@@ -126,13 +124,13 @@ def _add_parts(partial, dweight, size, parts, padded, channels, taps):
         for part in range(parts):
             total += partial[part * size + i]
         k = quotient(line, taps)
-        store(dweight, (k * channels + c) * taps + line - k * taps, total)
+        dweight[(k * channels + c) * taps + line - k * taps] = total
 
 
-def add_parts(partial: Array, weight_shape: tuple[int, int, int, int], dtype: Any) -> Array:
-    """dweight (K, C/G, R, S) from the shares' sums (shares, K, R · S · padded), which may pad the channels."""
+def add_parts(partial: Array, weight_shape: tuple[int, int, int, int]) -> Array:
+    """dweight (K, C/G, R, S), float32, from shares' sums (shares, K, R · S · padded), which may pad the channels."""
     (_, channels, r, s), (parts, filters, places) = weight_shape, partial.shape
-    dweight, size = empty(weight_shape, dtype), filters * places
+    dweight, size = empty(weight_shape), filters * places
     _add_parts(blocks(size, THREADS), partial, dweight, size, parts, max(places // max(r * s, 1), 1), channels, r * s)
     return dweight
 
@@ -140,7 +138,7 @@ def add_parts(partial: Array, weight_shape: tuple[int, int, int, int], dtype: An
 def wgrad(
     dy: Array, x: Array, weight_shape: tuple[int, int, int, int], groups: int, window: tuple[Axis, Axis]
 ) -> Array:
-    """dweight (K, C/G, R, S) from dy and x, channels-last; `window` is the forward convolution's."""
+    """dweight (K, C/G, R, S), float32, from dy and x, channels-last; `window` is the forward convolution's."""
     (k, group_channels, r, s), (images, channels, *source), (h, w) = weight_shape, x.shape, window
     group_filters, places, pixels = k // groups, r * s * group_channels, images * h.count * w.count
     vector = 16 // x.itemsize
@@ -151,4 +149,4 @@ def wgrad(
         (blocks(group_filters, TILE), blocks(places, TILE), groups * parts), dy, x, partial, pixels,
         blocks(pixels, parts), k, group_filters, channels, group_channels, *source, h.count, w.count, r, s,
         h.step, w.step, h.start, w.start, h.move, w.move, groups)
-    return add_parts(partial, weight_shape, x.dtype)
+    return add_parts(partial, weight_shape)

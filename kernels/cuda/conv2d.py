@@ -16,6 +16,8 @@ Roofline: 2 N P Q K (C/G) R S operations, at the card's rate for multiply-adds o
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..shapes import conv_output_size
 from . import _choose, _depthwise, _wgrad
 from ._channel_sums import channel_sums
@@ -30,6 +32,7 @@ from ._window import Axis, dgrad_windows, forward_axis
 from .activation import relu
 from .elementwise import add
 
+FLOAT32 = np.dtype(np.float32)
 Pair = tuple[int, int]
 Padding = tuple[int | Pair, int | Pair]
 
@@ -106,7 +109,10 @@ def conv2d_wgrad(
     precision: str = "highest",
     out: Array | None = None,
 ) -> Array:
-    """The gradient to the weight: dy (N, K, P, Q), x (N, C, H, W), weight_shape = (K, C/G, R, S) → dweight of that."""
+    """The gradient to the weight: dy (N, K, P, Q), x (N, C, H, W), weight_shape = (K, C/G, R, S) → dweight of that.
+
+    The sums are float32 and stay so, whatever the images are: no gradient is rounded on its way to the optimiser.
+    """
     dy, x = channels_last(dy), channels_last(x)
     if weight_shape[1] == 1 and groups > 1:
         return deliver(_depthwise.wgrad(dy, x, weight_shape, stride, padding, dilation), out)
@@ -116,13 +122,13 @@ def conv2d_wgrad(
     if factors is None:
         return deliver(_wgrad.wgrad(dy, x, weight_shape, groups, window), out)
     dy_held, x_held = images(dy, groups, factors), images(x, groups, factors)
-    work = "wgrad", x_held.dtype, x.dtype, groups, x_held.shape, tuple(weight_shape), window
+    work = "wgrad", x_held.dtype, FLOAT32, groups, x_held.shape, tuple(weight_shape), window
     rung, tile = choice(work, capability)
-    return deliver(WGRADS[rung].wgrad(dy_held, x_held, weight_shape, groups, window, x.dtype, tile=tile), out)
+    return deliver(WGRADS[rung].wgrad(dy_held, x_held, weight_shape, groups, window, tile=tile), out)
 
 
 def conv2d_bgrad(dy: Array, *, out: Array | None = None) -> Array:
-    """The gradient to the bias, dbias[k] = Σ_{n, p, q} dy[n, k, p, q]: (N, K, P, Q) → (K,). Reads dy once."""
+    """The gradient to the bias, dbias[k] = Σ_{n, p, q} dy[n, k, p, q]: (N, K, P, Q) → (K,), float32. Reads dy once."""
     return deliver(channel_sums(channels_last(dy)), out)
 
 

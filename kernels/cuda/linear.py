@@ -29,11 +29,11 @@ def linear_dgrad(dy: Array, weight: Array, *, precision: str = "highest", out: A
 
 
 def linear_wgrad(dy: Array, x: Array, *, precision: str = "highest", out: Array | None = None) -> Array:
-    """The gradient to the weight, dweight = dyᵀ x: (M, out), (M, in) → (out, in)."""
+    """The gradient to the weight, dweight = dyᵀ x: (M, out), (M, in) → (out, in), float32."""
     shape = dy.shape[1], x.shape[1], 1, 1
     return deliver(conv2d_wgrad(_image(dy), _image(x), shape, precision=precision)[:, :, 0, 0], out)
 
 
 def linear_bgrad(dy: Array, *, out: Array | None = None) -> Array:
-    """The gradient to the bias, dbias = Σ_m dy[m]: (M, out) → (out,)."""
+    """The gradient to the bias, dbias = Σ_m dy[m]: (M, out) → (out,), float32."""
     return deliver(channel_sums(contiguous(dy)), out)

@@ -163,7 +163,7 @@ def prelu_backward(
     if weight.size == 1:
         return _learned.backward(_shared_backward, dy, x, weight, out)
     dy, x = channels_last(dy), channels_last(x)
-    dx, dweight = empty_like_image(x), empty(weight.shape, x.dtype)
+    dx, dweight = empty_like_image(x), empty(weight.shape, weight.dtype)
     chosen, grid, shape = _strips(_prelu_backward, x, _STRIPS)
     sums = empty((grid[0], weight.size))
     chosen(grid, dy, x, dx, vector(weight), sums, *shape)

@@ -65,7 +65,7 @@ class Parameter:
     def accumulate(self, grad: Any) -> None:
         """Add `grad` to `.grad`, into a new array: nobody's copy of an earlier gradient changes.
 
-        The gradient of a float32 parameter beside 16-bit arrays is widened.
+        It is brought to the dtype of the parameter: float32 ones get float32 from kernels, beside 16-bit images too.
         """
         if grad.dtype != self._data.dtype:
             grad = grad.astype(self._data.dtype)

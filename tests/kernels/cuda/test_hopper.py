@@ -139,7 +139,7 @@ def test_cuda_wgrad(case, dtype, order, monkeypatch):
                                   dilation=(dilation,) * 2, groups=groups)
     window = forward_axis(p, r, stride, padding, dilation), forward_axis(q, s, stride, padding, dilation)
     assert _tma_wgrad.supports(x.itemsize, x.shape, window)
-    dweight = _tma_wgrad.wgrad(channels_last(dy), channels_last(x), shape, groups, window, np.float32)
+    dweight = _tma_wgrad.wgrad(channels_last(dy), channels_last(x), shape, groups, window)
     check(dweight, want, "float32")
 
 
