@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ._column_moments import deviate, join, leave
 from ._ffma import DEPTH, FAR, SKEW, THREADS, multiply, place_x, place_y
 from ._gather import GEOMETRY, advance, coordinates, geometry, place
 from ._layout import Array, blocks
@@ -25,7 +26,7 @@ from ._math import INFINITY, ONE, ZERO, larger
 from ._numba import cuda, types
 from ._window import Axis
 from .launch import F32, INT, STORAGE, Kernel, kernel
-from .ptx import lanes, load, load_vector, store, store_shared, store_vector
+from .ptx import as_stored, lanes, load, load_vector, store, store_shared, store_vector
 
 OUTSIDE = -(1 << 29)  # a coordinate that no tap brings back into the image
 ENOUGH_BLOCKS = 256  # below this many blocks, smaller tiles
@@ -33,19 +34,18 @@ int32 = np.int32
 Tile = tuple[int, int]
 
 
-def _tile(m: int, n: int, vectors: bool, **dtypes) -> Kernel:
+def _tile(m: int, n: int, vectors: bool, statistics: bool, **dtypes) -> Kernel:
     pitch = m + SKEW
     rows, columns = m // 16, n // 16  # sums of a thread
     a_most, b_most = m * DEPTH // THREADS, n * DEPTH // THREADS  # loads of a thread, if single elements
     a_half, b_half = DEPTH * pitch, DEPTH * n
-    a_size, b_size = 2 * a_half, 2 * b_half
+    b_first, size = 2 * a_half, 2 * (a_half + b_half)
 
-    def implicit_gemm(x, matrix, y, scale, bias, residual, pixels, channels, group_channels, source_h, source_w, grid_h,
-                      grid_w, taps_h, taps_w, step_h, step_w, start_h, start_w, move_h, move_w, by_u, by_v, by_c,
-                      outputs, group_outputs, out_h, out_w, height, width, pitch_h, pitch_w, has_scale, has_bias,
-                      has_residual, rectify):
-        a_tile = cuda.shared.array(a_size, types.float32)
-        b_tile = cuda.shared.array(b_size, types.float32)
+    def implicit_gemm(x, matrix, y, scale, bias, residual, counts, means, squares, pixels, channels, group_channels,
+                      source_h, source_w, grid_h, grid_w, taps_h, taps_w, step_h, step_w, start_h, start_w, move_h,
+                      move_w, by_u, by_v, by_c, outputs, group_outputs, out_h, out_w, height, width, pitch_h, pitch_w,
+                      has_scale, has_bias, has_residual, rectify):
+        shared = cuda.shared.array(size, types.float32)
         sums = cuda.local.array((rows, columns), types.float32)
         a, b = cuda.local.array(rows, types.float32), cuda.local.array(columns, types.float32)
         a_next = cuda.local.array((a_most, 8), types.float32)
@@ -103,22 +103,22 @@ def _tile(m: int, n: int, vectors: bool, **dtypes) -> Kernel:
                             b_next[load_, 0] = load(matrix, at)
                 u, v, c = advance(u, v, c, by_u, by_v, by_c, taps_w, group_channels)
             if first >= 0:
-                multiply(sums, a, b, a_tile, int32(half * a_half), pitch, b_tile, int32(half * b_half), n)
+                multiply(sums, a, b, shared, int32(half * a_half), pitch, shared, int32(half * b_half + b_first), n)
             half = int32(half ^ 1)
             if begin < reduction:
                 for load_ in range(a_loads):
                     if a_row + load_ * a_stride < m:
                         for lane in range(vector):
                             to = int32(half * a_half + (a_depth + lane) * pitch + a_row)
-                            a_tile[to + load_ * a_stride] = a_next[load_, lane]
+                            shared[to + load_ * a_stride] = a_next[load_, lane]
                 for load_ in range(b_loads):
                     if b_row + load_ * b_stride < DEPTH:
-                        to = int32(half * b_half + b_row * n + b_column) + load_ * b_stride * n
+                        to = int32(half * b_half + b_row * n + b_column) + (b_first + load_ * b_stride * n)
                         if vectors:
                             for lane in range(0, vector, 4):
-                                store_shared(b_tile, to + lane, b_next[load_], lane)
+                                store_shared(shared, to + lane, b_next[load_], lane)
                         else:
-                            b_tile[to] = b_next[load_, 0]
+                            shared[to] = b_next[load_, 0]
             cuda.syncthreads()
 
         for j in range(columns):
@@ -145,17 +145,38 @@ def _tile(m: int, n: int, vectors: bool, **dtypes) -> Kernel:
                                 if has_residual:
                                     load_vector(added, residual, to + column)
                                 for lane in range(4):
-                                    added[lane] = larger(sums[far + i, j + lane] + added[lane], floor)
+                                    value = larger(sums[far + i, j + lane] + added[lane], floor)
+                                    sums[far + i, j + lane] = added[lane] = value
                                 store_vector(y, to + column, added)
                         else:
                             for lane in range(4):
                                 if column + lane < group_outputs:
                                     at = to + column + lane
                                     summand = load(residual, at) if has_residual else ZERO
-                                    store(y, at, larger(sums[far + i, j + lane] + summand, floor))
+                                    value = larger(sums[far + i, j + lane] + summand, floor)
+                                    store(y, at, value)
+                                    sums[far + i, j + lane] = as_stored(y, value)
 
-    name = f"implicit_gemm_{m}_{'vectors' if vectors else 'elements'}"
-    pointers = dict(x=STORAGE, matrix=STORAGE, y=STORAGE, scale=F32, bias=F32, residual=STORAGE)
+        if statistics:
+            s, t = cuda.local.array(4, types.float32), cuda.local.array(4, types.float32)
+            for j in range(0, columns, 4):
+                for lane in range(4):
+                    s[lane] = t[lane] = ZERO
+                held_rows = int32(0)
+                for far in range(0, rows, 4):
+                    for i in range(4):
+                        if first_m + 4 * place_y() + far * (FAR // 4) + i < pixels:
+                            deviate(s, t, sums[0, j:], sums[far + i, j:], 0)
+                            held_rows = int32(held_rows + 1)
+                leave(shared, 0, 16, n, place_y(), 4 * place_x() + j * (FAR // 4), sums[0, j:], s, t, 0, held_rows)
+            cuda.syncthreads()
+            if thread < n and first_n + thread < group_outputs:
+                channel = group * group_outputs + first_n + thread
+                join(shared, 0, 16, n, counts, means, squares, cuda.blockIdx.x * outputs + channel)
+
+    name = f"implicit_gemm_{m}_{'vectors' if vectors else 'elements'}" + "_statistics" * statistics
+    pointers = dict(x=STORAGE, matrix=STORAGE, y=STORAGE, scale=F32, bias=F32, residual=STORAGE, counts=F32,
+                    means=F32, squares=F32)
     names = implicit_gemm.__code__.co_varnames[len(pointers) : implicit_gemm.__code__.co_argcount]
     assert names[: len(GEOMETRY)] == GEOMETRY
     return kernel(block=THREADS, blocks_per_sm=2, name=name, **dtypes, **pointers,
@@ -163,9 +184,13 @@ def _tile(m: int, n: int, vectors: bool, **dtypes) -> Kernel:
 
 
 _TILES = {
-    (128, True): _tile(128, 128, True, dtypes=("float32",)),  # 16 bits have tensor cores
-    (64, True): _tile(64, 64, True),
-    (64, False): _tile(64, 64, False),
+    (*tile, statistics): _tile(*tile, statistics, dtypes=dtypes)
+    for tile, dtypes in (
+        ((128, 128, True), ("float32",)),  # 16 bits have tensor cores
+        ((64, 64, True), ("float32", "float16", "bfloat16")),
+        ((64, 64, False), ("float32", "float16", "bfloat16")),
+    )
+    for statistics in (False, True)
 }
 
 
@@ -183,8 +208,12 @@ def _in_vectors(itemsize: int, x_shape: tuple, y_shape: tuple, groups: int) -> b
 
 
 def convolve(x: Array, matrix: Array, y: Array, groups: int, window: tuple[Axis, Axis], scale: Array | None = None,
-             bias: Array | None = None, rectify: bool = False, residual: Array | None = None, *, tile: Tile) -> None:
-    """Fill the pixels of y that belong to this window; x, y and the residual channels-last, matrix from `_pack.py`."""
+             bias: Array | None = None, rectify: bool = False, residual: Array | None = None,
+             sets: tuple[Array, Array, Array] | None = None, *, tile: Tile) -> None:
+    """Fill the pixels of y that belong to this window; x, y and the residual channels-last, matrix from `_pack.py`.
+
+    `sets` take counts, means and squared deviations of y: (rows of tiles, channels) float32 each.
+    """
     (outputs, *size), (h, w), columns = y.shape[1:], window, y.shape[1] // groups
     if len(x) * x.shape[2] * x.shape[3] >= 2**32:
         raise OverflowError(f"a convolution of {len(x)} x {x.shape[2]} x {x.shape[3]} pixels: expected less than 2**32")
@@ -192,7 +221,7 @@ def convolve(x: Array, matrix: Array, y: Array, groups: int, window: tuple[Axis,
     pixels, inner, taps_w = numbers[0], numbers[2], numbers[8]
     by_tap, by_c = divmod(DEPTH, inner)
     m, n = tile
-    _TILES[m, _in_vectors(x.itemsize, x.shape, y.shape, groups)](
-        (blocks(pixels, m), blocks(columns, n), groups), x, matrix, y, scale, bias, residual, *numbers,
-        *divmod(by_tap, taps_w), by_c, outputs, columns, h.out, w.out, *size, h.pitch, w.pitch, scale is not None,
-        bias is not None, residual is not None, rectify)
+    _TILES[m, n, _in_vectors(x.itemsize, x.shape, y.shape, groups), sets is not None](
+        (blocks(pixels, m), blocks(columns, n), groups), x, matrix, y, scale, bias, residual, *(sets or (None,) * 3),
+        *numbers, *divmod(by_tap, taps_w), by_c, outputs, columns, h.out, w.out, *size, h.pitch, w.pitch,
+        scale is not None, bias is not None, residual is not None, rectify)

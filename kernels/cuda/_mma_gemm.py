@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ._column_moments import deviate, join, leave
 from ._gather import GEOMETRY, advance, coordinates, geometry, hits, place, reach
 from ._layout import Array, blocks
 from ._math import INFINITY, ONE, ZERO, larger
@@ -40,7 +41,7 @@ from ._numba import cuda, types
 from ._operands import ROW
 from ._window import Axis
 from .launch import F32, INT, STORAGE, Kernel, kernel
-from .ptx import lanes, load, load_shared, load_vector, store, store_vector
+from .ptx import as_stored, lanes, load, load_shared, load_vector, store, store_vector
 from .ptx_mma import (
     commit_copies,
     copy_async,
@@ -59,8 +60,11 @@ WIDTH = ROW // 4  # words of a row of a stage
 int32 = np.int32
 
 
-def _tile(m: int, n: int, stages: int, blocks_per_sm: int, output: str = STORAGE, **limits) -> Kernel:
-    """`output` is the kind of y and of the residual; limits as in `kernel`."""
+def _tile(m: int, n: int, stages: int, blocks_per_sm: int, output: str = STORAGE, statistics: bool = False,
+          **limits) -> Kernel:
+    """`output` is the kind of y and of the residual; `statistics` of y go to counts, means and squares; limits as in
+    `kernel`.
+    """
     warp_m = min(64, m // 2)
     warps_down = m // warp_m
     threads = 32 * warps_down * (n // 32)
@@ -73,10 +77,10 @@ def _tile(m: int, n: int, stages: int, blocks_per_sm: int, output: str = STORAGE
     is_async = limits["least"] >= (8, 0)
     multiply = products if is_async else products_7_5
 
-    def mma_gemm(x, rows, y, scale, bias, residual, pixels, channels, group_channels, source_h, source_w, grid_h,
-                 grid_w, taps_h, taps_w, step_h, step_w, start_h, start_w, move_h, move_w, by_u, by_v, by_c, steps,
-                 outputs, group_outputs, out_h, out_w, height, width, pitch_h, pitch_w, has_scale, has_bias,
-                 has_residual, rectify):
+    def mma_gemm(x, rows, y, scale, bias, residual, counts, means, squares, pixels, channels, group_channels, source_h,
+                 source_w, grid_h, grid_w, taps_h, taps_w, step_h, step_w, start_h, start_w, move_h, move_w, by_u, by_v,
+                 by_c, steps, outputs, group_outputs, out_h, out_w, height, width, pitch_h, pitch_w, has_scale,
+                 has_bias, has_residual, rectify):
         shared = cuda.shared.array(0, types.uint32)
         tile = cuda.shared.array(0, types.float32)
         sums = cuda.local.array((places_m, 4, 4), types.float32)
@@ -168,17 +172,19 @@ def _tile(m: int, n: int, stages: int, blocks_per_sm: int, output: str = STORAGE
 
         values, factors = cuda.local.array(8, types.float32), cuda.local.array(8, types.float32)
         summands, added = cuda.local.array(8, types.float32), cuda.local.array(8, types.float32)
+        origin, held_rows = cuda.local.array(8, types.float32), int32(0)
+        s, t = cuda.local.array(8, types.float32), cuda.local.array(8, types.float32)
         vector, across = lanes(y), n // lanes(y)
-        column = thread % across * vector
+        lots, column = threads // across, thread % across * vector
         first, floor = first_n + column, ZERO if rectify else -INFINITY
         whole = group_outputs % vector == 0
         for lane_ in range(vector):
             inside = first + lane_ < group_outputs
             factors[lane_] = scale[group * group_outputs + first + lane_] if has_scale and inside else ONE
             summands[lane_] = bias[group * group_outputs + first + lane_] if has_bias and inside else ZERO
-            added[lane_] = ZERO
+            added[lane_] = origin[lane_] = s[lane_] = t[lane_] = ZERO
         if first < group_outputs:
-            for below in range(int32(thread // across), min(m, pixels - first_m), threads // across):
+            for below in range(int32(thread // across), min(m, pixels - first_m), lots):
                 image, h, w = coordinates(first_m + below, grid_h, grid_w)
                 to_pixel = (image * height + out_h + h * pitch_h) * width + out_w + w * pitch_w
                 at = to_pixel * np.int64(outputs) + group * group_outputs + first
@@ -191,29 +197,48 @@ def _tile(m: int, n: int, stages: int, blocks_per_sm: int, output: str = STORAGE
                         added[lane_] = load(residual, at + lane_)
                     sum_ = values[lane_] * factors[lane_] + summands[lane_] + added[lane_]
                     values[lane_] = larger(sum_, floor)
+                if statistics:
+                    for lane_ in range(vector):
+                        values[lane_] = as_stored(y, values[lane_])
+                        origin[lane_] = origin[lane_] if held_rows else values[lane_]
+                    for lane_ in range(0, vector, 4):
+                        deviate(s, t, origin, values, lane_)
+                    held_rows = int32(held_rows + 1)
                 if whole:
                     store_vector(y, at, values)
                 else:
                     for lane_ in range(vector):
                         if first + lane_ < group_outputs:
                             store(y, at + lane_, values[lane_])
+        if statistics:
+            for lane_ in range(0, vector, 4):
+                leave(tile, m * pitch, lots, n, thread // across, column + lane_, origin, s, t, lane_, held_rows)
+            cuda.syncthreads()
+            if thread < n and first_n + thread < group_outputs:
+                channel = group * group_outputs + first_n + thread
+                join(tile, m * pitch, lots, n, counts, means, squares, cuda.blockIdx.x * outputs + channel)
 
-    pointers = dict(x=STORAGE, rows=STORAGE, y=output, scale=F32, bias=F32, residual=output)
+    pointers = dict(x=STORAGE, rows=STORAGE, y=output, scale=F32, bias=F32, residual=output, counts=F32, means=F32,
+                    squares=F32)
     names = mma_gemm.__code__.co_varnames[len(pointers) : mma_gemm.__code__.co_argcount]
     assert names[: len(GEOMETRY)] == GEOMETRY
-    name = f"mma_gemm_{m}_{n}" + "_to_float32" * (output == F32) + "_sm_75" * (not is_async)
+    name = f"mma_gemm_{m}_{n}" + "_to_float32" * (output == F32) + "_statistics" * statistics
+    name += "_sm_75" * (not is_async)
     return kernel(block=threads, shared=4 * everything, blocks_per_sm=blocks_per_sm, name=name, **limits, **pointers,
                   **dict.fromkeys(names, INT))(mma_gemm)
 
 
 _BLOCKS_PER_SM = {(128, 128, 3): 2, (128, 64, 3): 3, (64, 64, 4): 3}  # by tile: pixels, outputs, stages
 _TILE_7_5 = 64, 64, 2
+_ALL = "float32", "float16", "bfloat16"
 _TILES = {
-    (tile, output): _tile(*tile, blocks_per_sm, output, least=(8, 0), dtypes=dtypes)
+    (tile, *kind): _tile(*tile, blocks_per_sm, *kind, least=(8, 0), dtypes=dtypes)
     for tile, blocks_per_sm in _BLOCKS_PER_SM.items()
-    for output, dtypes in ((STORAGE, ("float32", "float16", "bfloat16")), (F32, ("bfloat16",)))
+    for kind, dtypes in (((STORAGE, False), _ALL), ((F32, False), ("bfloat16",)), ((STORAGE, True), _ALL))
 }
-_TILES[_TILE_7_5, STORAGE] = _tile(*_TILE_7_5, 2, least=(7, 5), dtypes=("float16",))  # 32 of 64 KB are a block's
+for _statistics in (False, True):  # 32 of 64 KB are a block's
+    _TILES[_TILE_7_5, STORAGE, _statistics] = _tile(
+        *_TILE_7_5, 2, STORAGE, _statistics, least=(7, 5), dtypes=("float16",))
 
 
 def tiles(capability: tuple[int, int], x_shape: tuple, y_shape: tuple, groups: int,
@@ -229,18 +254,19 @@ def tiles(capability: tuple[int, int], x_shape: tuple, y_shape: tuple, groups: i
 
 
 def convolve(x: Array, rows: Array, y: Array, groups: int, window: tuple[Axis, Axis], scale: Array | None = None,
-             bias: Array | None = None, rectify: bool = False, residual: Array | None = None, *,
-             tile: tuple[int, ...]) -> None:
+             bias: Array | None = None, rectify: bool = False, residual: Array | None = None,
+             sets: tuple[Array, Array, Array] | None = None, *, tile: tuple[int, ...]) -> None:
     """Fill the pixels of y (x's dtype, or float32) that belong to this window.
 
-    x is of `images`, rows of `weight_rows`, y and the residual are channels-last. The window `fits`.
+    x is of `images`, rows of `weight_rows`, y and the residual are channels-last. The window `fits`. For a y of x's
+    dtype, `sets` take counts, means and squared deviations of y: (rows of tiles, channels) float32 each.
     """
     (outputs, *size), (h, w), columns = y.shape[1:], window, y.shape[1] // groups
     numbers = geometry(x.shape, groups, window)
     pixels, inner, taps_w = numbers[0], numbers[2], numbers[8]
     by_tap, by_c = divmod(ROW // x.itemsize, inner)
     m, n, _ = tile
-    _TILES[tile, STORAGE if x.dtype == y.dtype else F32](
-        (blocks(pixels, m), blocks(columns, n), groups), x, rows, y, scale, bias, residual, *numbers,
-        *divmod(by_tap, taps_w), by_c, rows.shape[2] * x.itemsize // ROW, outputs, columns, h.out, w.out, *size,
-        h.pitch, w.pitch, scale is not None, bias is not None, residual is not None, rectify)
+    _TILES[tile, STORAGE if x.dtype == y.dtype else F32, sets is not None](
+        (blocks(pixels, m), blocks(columns, n), groups), x, rows, y, scale, bias, residual, *(sets or (None,) * 3),
+        *numbers, *divmod(by_tap, taps_w), by_c, rows.shape[2] * x.itemsize // ROW, outputs, columns, h.out, w.out,
+        *size, h.pitch, w.pitch, scale is not None, bias is not None, residual is not None, rectify)

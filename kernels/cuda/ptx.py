@@ -37,6 +37,10 @@ if SIMULATED:
         """p[i] = value, rounded to the nearest."""
         p[i] = value
 
+    def as_stored(p: Pointer, value: float) -> np.float32:
+        """What `load` would read of a value after `store`: rounded to what p's memory holds."""
+        return np.float32(np.float32(value).astype(p.memory.dtype))
+
     def load_vector(registers: np.ndarray, p: Pointer, i: int) -> None:
         """registers[:lanes(p)] = p[i:i + lanes(p)]."""
         registers[: lanes(p)] = p.vector(i)
@@ -196,6 +200,15 @@ else:
             return context.get_dummy_value()
 
         return signature(types.void, p, i, types.float32), generate
+
+    @intrinsic
+    def as_stored(typing, p, value):
+        """What `load` would read of a value after `store`: rounded to what p's memory holds."""
+
+        def generate(context, builder, sig, args):
+            return _to_float(builder, sig.args[0], _narrow(builder, sig.args[0], args[1]), 1)
+
+        return signature(types.float32, p, types.float32), generate
 
     def data_of(context, builder, kind, value):
         """The address of the first element of an array, of registers or shared."""

@@ -1,4 +1,4 @@
-"""What products of matrices do to their sums before they are written: residuals, on every tile and type."""
+"""What products of matrices do to their sums before they are written, and what they leave of them: statistics."""
 
 import numpy as np
 import pytest
@@ -67,3 +67,83 @@ def test_cuda_a_residual_is_added_before_the_activation(rung, dtype, tile, filte
     scale, bias = rng.standard_normal((2, filters)).astype(np.float32)
     residual = rng.standard_normal((2, filters, 4, 5))
     check(*convolve(rung, dtype, tile, x, weight, (scale, bias, True, residual)), dtype)
+
+
+def statistics_of(y, m):
+    """Counts, means and squared deviations of m rows of pixels each, of the numbers that memory holds."""
+    values = y.astype(np.float64).transpose(0, 2, 3, 1).reshape(-1, y.shape[1])
+    lots = [values[i : i + m] for i in range(0, len(values), m)]
+    means = np.array([lot.mean(0) for lot in lots])
+    squares = np.array([((lot - mean) ** 2).sum(0) for lot, mean in zip(lots, means)])
+    return np.array([[len(lot)] * y.shape[1] for lot in lots]), means, squares
+
+
+def compare_statistics(rung, dtype, tile, x, weight, epilogue, **window):
+    y, want = convolve(rung, dtype, tile, x, weight, epilogue, **window)
+    pixels, filters = y.size // y.shape[1], y.shape[1]
+    sets = tuple(np.full((-(-pixels // tile[0]), filters), np.nan, np.float32) for _ in range(3))
+    again, _ = convolve(rung, dtype, tile, x, weight, epilogue, sets=sets, **window)
+    check(y, want, dtype)
+    assert np.array_equal(y, again)  # both kernels compute the same
+    counts, means, squares = statistics_of(y, tile[0])
+    assert np.array_equal(sets[0], counts)
+    unit = np.finfo(np.float32).eps
+    assert (np.abs(sets[1] - means) <= unit * (np.abs(means) + 4 * np.sqrt(squares / counts))).all()
+    assert (np.abs(sets[2] - squares) <= 16 * unit * squares).all()
+
+
+WINDOWS = {  # x, weight, and the window of a convolution
+    "tails": ((2, 9, 7, 11), (11, 9, 3, 3), dict(padding=1)),
+    "whole tiles": ((2, 8, 8, 16), (64, 8, 1, 1), {}),
+    "one pixel": ((1, 20, 1, 1), (70, 20, 1, 1), {}),
+    "groups": ((1, 24, 9, 8), (72, 12, 3, 3), dict(groups=2, padding=1, stride=2)),
+    "dilation": ((3, 8, 9, 9), (24, 8, 3, 2), dict(dilation=2, padding=2)),
+}
+
+
+@pytest.mark.parametrize(("case", "rung", "dtype", "tile", "backward"), [
+    ("tails", "ffma", "float32", (64, 64), False), ("tails", "mma", "bfloat16", (64, 64, 4), True),
+    ("tails", "mma", "float32", (128, 64, 3), False), ("tails", "ffma", "float16", (64, 64), True),
+    ("whole tiles", "ffma", "float32", (128, 128), True), ("whole tiles", "mma", "float16", (128, 128, 3), False),
+    ("whole tiles", "ffma", "bfloat16", (64, 64), False), ("whole tiles", "mma", "float16", (64, 64, 2), True),
+    ("one pixel", "ffma", "float32", (64, 64), True), ("one pixel", "mma", "float16", (64, 64, 4), False),
+    ("one pixel", "mma", "float32", (128, 128, 3), False), ("one pixel", "mma", "bfloat16", (128, 64, 3), True),
+    ("groups", "ffma", "float32", (128, 128), False), ("groups", "mma", "float32", (64, 64, 4), True),
+    ("groups", "mma", "float16", (64, 64, 2), False), ("groups", "mma", "bfloat16", (128, 64, 3), False),
+    ("dilation", "ffma", "float32", (64, 64), True), ("dilation", "mma", "bfloat16", (128, 128, 3), True),
+    ("dilation", "mma", "float32", (64, 64, 4), False),
+])  # fmt: skip
+def test_cuda_statistics_of_what_is_stored(case, rung, dtype, tile, backward, monkeypatch):
+    import cuda_simulator
+
+    monkeypatch.setattr(cuda_simulator.order, "backward", backward)
+    x, weight, window = WINDOWS[case]
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal(x), rng.standard_normal(weight)
+    bias = rng.standard_normal(len(weight)).astype(np.float32)
+    compare_statistics(rung, dtype, tile, x, weight, (None, bias, False, None), **window)
+
+
+@pytest.mark.parametrize(("rung", "dtype", "tile"), [
+    ("ffma", "float32", (128, 128)), ("mma", "float32", (64, 64, 4)), ("mma", "float16", (128, 64, 3)),
+])  # fmt: skip
+def test_cuda_statistics_survive_a_large_mean(rung, dtype, tile):
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((2, 8, 9, 9)), rng.standard_normal((16, 8, 1, 1))
+    if dtype == "float32":
+        bias = (1e4 + rng.standard_normal(16)).astype(np.float32)
+        weight /= 10
+    else:
+        bias = (500 + rng.standard_normal(16)).astype(np.float32)
+    compare_statistics(rung, dtype, tile, x, weight, (None, bias, False, None))
+
+
+@pytest.mark.parametrize(("rung", "dtype", "tile"), [
+    ("ffma", "float32", (64, 64)), ("mma", "float32", (128, 64, 3)), ("mma", "float16", (64, 64, 2)),
+])  # fmt: skip
+def test_cuda_statistics_of_a_rectified_sum(rung, dtype, tile):
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((2, 8, 5, 7)), rng.standard_normal((16, 8, 3, 1))
+    scale, bias = rng.standard_normal((2, 16)).astype(np.float32)
+    residual = rng.standard_normal((2, 16, 5, 7))
+    compare_statistics(rung, dtype, tile, x, weight, (scale, bias, True, residual), padding=1)

@@ -58,6 +58,12 @@ def _widen(x, y, n):
             y[n + first + lane] = held[lane]
 
 
+def _through_memory(y, x, seen, n):
+    for i in range(n):
+        ptx.store(y, i, x[i])
+        seen[i] = ptx.as_stored(y, x[i])
+
+
 def _copy_vectors(x, y, n):
     held = cuda.local.array(EIGHT, types.float32)
     for first in range(0, n, ptx.lanes(x)):
@@ -185,6 +191,15 @@ def test_cuda_halves_become_the_same_floats(device, name):
     for got in device.get(y).reshape(2, -1):
         assert np.array_equal(got, want, equal_nan=True)
         assert np.array_equal(np.signbit(got[want == 0]), np.signbit(want[want == 0]))
+
+
+@pytest.mark.parametrize("name", ["float32", *HALVES])
+def test_cuda_floats_as_memory_holds_them(device, name):
+    y, seen = device.put(np.zeros(FLOATS.size), dtype_of(name)), device.put(np.zeros(FLOATS.size), np.float32)
+    through = kernel(block=1, y=STORAGE, x=F32, seen=F32, n=INT)(_through_memory)
+    with np.errstate(over="ignore"):
+        through(1, y, device.put(FLOATS), seen, FLOATS.size)
+    assert np.array_equal(device.get(seen), device.get(y).astype(np.float32), equal_nan=True)
 
 
 @pytest.mark.parametrize("name", ["float32", *HALVES])
