@@ -30,7 +30,7 @@ from .launch import current_device
 
 PRODUCTS = {"ffma": _implicit_gemm, "mma": _mma_gemm, "wgmma": _wgmma_gemm, "tma": _tma_gemm}
 WGRADS = {"mma": _mma_wgrad, "tma": _tma_wgrad}
-STATISTICS: set[str] = set()  # rungs of PRODUCTS that leave the statistics of their output, in its own dtype
+STATISTICS = {"ffma", "mma"}  # rungs of PRODUCTS that leave the statistics of their output, in its own dtype
 HOPPER = (9, 0)
 FILLED = 0.75  # of the bytes of a step, for the copy engine to come first
 LEAST_PIXELS, LEAST_OUTPUTS = 64, 32  # of a tile that is worth a warpgroup

@@ -7,6 +7,10 @@ gathered: each thread follows a few pixels and one place in the reduction, (u, v
 step; what lies outside the image is zero. There are no masks of taps as in `_gather.py`: the window may be of any size.
 16 bytes are read at a time where channels and outputs come in whole vectors, single elements otherwise.
 
+In the end a residual is read and y written once, straight to and from registers: 16 bytes at a time in float32, whose
+threads of a row cover 128 bytes. A variant of the kernel leaves statistics of y as `_column_moments.py` tells: 12 N
+bytes for a tile, where batch norm would read its M × N numbers again.
+
 A tile of 128 × 128 reads (128 + 128) · 4 bytes for each of its 2 · 128 · 128 operations a depth: 32 operations a byte
 of the cache, so the units for float32 arithmetic are the limit. Tiles of 64 × 64 serve where large ones are too few to
 fill the card.

@@ -18,8 +18,11 @@ gathered (`_gather.py`), and N rows of the weight. Copies to shared memory run S
          row N - 1
 
 so that eight rows of one chunk, which ldmatrix reads at once, lie in different banks, as do the eight chunks of a row,
-which eight threads write. A warp computes 64 × 32 (32 × 32 in the tile of 64 × 64). In the end the sums pass through
-shared memory, and leave in vectors of 16 bytes.
+which eight threads write. A warp computes 64 × 32 (32 × 32 in the tile of 64 × 64).
+
+In the end the sums pass through shared memory, where the stages were, so that a residual is read and y written once, in
+vectors of 16 bytes. A variant of the kernel leaves statistics of y as `_column_moments.py` tells: 12 N bytes a tile,
+where batch norm would read its M × N numbers again.
 
 Tile of 128 × 128: a step copies 32 KB for 2 · 128 · 128 · 32 = 1 M operations in TF32, 2 M in 16 bits: 32 and 64 for
 each byte from the cache; 24 KB that each warp reads of shared memory serve 64 products. 3 stages are 96 KB. 128 × 64 is

@@ -157,12 +157,7 @@ def _convolve(x: Array, weight: Array, y: Array, groups: int, windows: list[tupl
         if statistics and rung in STATISTICS and x.dtype == y.dtype:
             pixels = len(y) * window[0].count * window[1].count
             left["sets"] = tuple(empty((3, blocks(pixels, tile[0]), y.shape[1])))
-        if rung == "ffma":
-            alone = rectify and residual is None
-            PRODUCTS[rung].convolve(x, rows, y, groups, window, scale, bias, alone, tile=tile, **left)
-            _add_residual(y, residual, rectify)
-        else:
-            PRODUCTS[rung].convolve(x, rows, y, groups, window, scale, bias, rectify, residual, tile=tile, **left)
+        PRODUCTS[rung].convolve(x, rows, y, groups, window, scale, bias, rectify, residual, tile=tile, **left)
     return left.get("sets")
 
 

@@ -147,3 +147,19 @@ def test_cuda_statistics_of_a_rectified_sum(rung, dtype, tile):
     scale, bias = rng.standard_normal((2, 16)).astype(np.float32)
     residual = rng.standard_normal((2, 16, 5, 7))
     compare_statistics(rung, dtype, tile, x, weight, (scale, bias, True, residual), padding=1)
+
+
+@pytest.mark.parametrize(("dtype", "options", "given"), [
+    ("float32", dict(), True), ("float32", dict(precision="high"), True), ("float16", dict(), True),
+    ("float32", dict(precision="medium"), False), ("float32", dict(groups=8), False),
+])  # fmt: skip
+def test_cuda_which_convolutions_give_statistics(dtype, options, given, cuda_kernels):
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((2, 8, 6, 5)), rng.standard_normal((16, 8 // options.get("groups", 1), 1, 1))
+    y, sets = cuda_kernels.conv2d(x.astype(DTYPES[dtype]), weight.astype(DTYPES[dtype]), statistics=True, **options)
+    assert (sets is not None) == given
+    if given:
+        counts, means, squares = statistics_of(y, 64)
+        np.testing.assert_array_equal(sets[0], counts)
+        np.testing.assert_allclose(sets[1], means, atol=1e-6)
+        np.testing.assert_allclose(sets[2], squares, rtol=2e-6)
