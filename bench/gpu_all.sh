@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks and measures everything on this machine's GPU, in one call, without a network and without changing its Python:
 #
-#     bench/gpu_all.sh [PART ...]          kernels parity ops conv step, unless some are named; or sanitizer
+#     bench/gpu_all.sh [PART ...]          kernels rungs parity ops conv step, unless some are named; or sanitizer
 #
 #     OUT=DIR        where the JSON files and gpu_all.log go (default: bench/results)
 #     TIME=SECONDS   for everything (default: 530); the parts share what is left
@@ -17,13 +17,13 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python3}
 out=${OUT:-$root/bench/results}
 limit=${TIME:-530}
-parts=(kernels parity ops conv step)
-declare -A weight=([kernels]=60 [parity]=160 [ops]=105 [conv]=95 [step]=110 [sanitizer]=400)
+parts=(kernels rungs parity ops conv step)
+declare -A weight=([kernels]=100 [rungs]=50 [parity]=160 [ops]=105 [conv]=95 [step]=110 [sanitizer]=400)
 
 (($# == 0)) || parts=("$@")
 for part in "${parts[@]}"; do
     if [[ ! -v weight[$part] ]]; then
-        echo "gpu_all.sh: unknown part '$part', expected some of: kernels parity ops conv step sanitizer" >&2
+        echo "gpu_all.sh: unknown part '$part', expected some of: kernels rungs parity ops conv step sanitizer" >&2
         exit 2
     fi
 done
@@ -50,26 +50,41 @@ else
 fi
 export PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 
+# numba-cuda looks for NVVM among pip's packages and where these say, but not beside an nvcc.
+if [[ -z ${CUDA_HOME-}${CUDA_PATH-} ]]; then
+    compiler=$(readlink -f "$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)")
+    [[ -d ${compiler%/bin/nvcc}/nvvm ]] && export CUDA_HOME=${compiler%/bin/nvcc}
+fi
+
 if ! "$python" "$root/bench/gpu_machine.py" 2>&1 | tee -a "$log"; then
     echo "gpu_all.sh: nothing was measured" >&2
     exit 1
 fi
 echo "$installed"
 
+# Tests on the GPU; not from the checkout, where Python would find an nnk without kernels. By some processes where
+# pytest-xdist is, which replaces those that lose the GPU or, where pytest-timeout is, hang.
+check() {
+    local options=()
+    "$python" -c "import xdist" 2>/dev/null && options+=(-n 6 --max-worker-restart 100)
+    "$python" -c "import pytest_timeout" 2>/dev/null && options+=(--timeout 100 --timeout-method thread)
+    (cd "$work" && "$python" -m pytest -p no:cacheprovider --tb=short -c "$root/pyproject.toml" --rootdir "$root" \
+        ${options[@]+"${options[@]}"} "$@")
+}
+
 # The command of a part that may take so many seconds. Benches need some of them to start and to measure the limits.
 run() {
-    local bench=$root/bench seconds=$2
+    local bench=$root/bench tests=$root/tests/kernels/cuda seconds=$2
     case $1 in
     kernels)
         cd "$work" && "$python" -m nnk warmup --cuda --dtype float32 --dtype float16 --dtype bfloat16 | tail -n 3
         return "${PIPESTATUS[0]}"
         ;;
+    rungs) check "$tests"/{test_bulk_copies,test_rungs}.py ;;
     parity)
-        # Not from the checkout, where Python would find an nnk without kernels; by some processes where pytest-xdist is.
-        local workers=()
-        "$python" -c "import xdist" 2>/dev/null && workers=(-n 6)
-        (cd "$work" && "$python" -m pytest -p no:cacheprovider --tb=short -c "$root/pyproject.toml" --rootdir "$root" \
-            ${workers[@]+"${workers[@]}"} "$root/tests/kernels/cuda" "$root/tests/cuda/test_cuda_device.py")
+        # What proves compiler and host rather than the GPU is left to CI.
+        check "$tests" "$root/tests/cuda/test_cuda_device.py" \
+            "--ignore=$tests/test_"{resources,launch,simulator,transfers,bulk_copies,rungs}.py
         ;;
     sanitizer)
         local checker tool
@@ -84,7 +99,7 @@ run() {
     *) "$python" "$bench/gpu_$1.py" --seconds $((seconds > 40 ? seconds - 20 : seconds / 2)) --out "$out/gpu_$1.json" ;;
     esac
 }
-export -f run
+export -f check run
 export python root work out
 
 failed=()

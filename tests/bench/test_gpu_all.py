@@ -14,7 +14,7 @@ SCRIPT = ROOT / "bench" / "gpu_all.sh"
 BENCHES = ("gpu", "gpu_report", "gpu_session", "gpu_machine", "gpu_ops", "gpu_conv", "gpu_step", "step_torch", "peers")
 REFUSED = ("safetensors", "threadpoolctl", "tqdm", "matplotlib", "sklearn", "PIL", "hypothesis", "ml_dtypes",
            "greenlet", "scipy")  # fmt: skip
-PARTS = ["kernels", "parity", "ops", "conv", "step"]
+PARTS = ["kernels", "rungs", "parity", "ops", "conv", "step"]
 
 PYTHON = """#!/usr/bin/env bash
 echo "$PYTHONPATH | $*" >>"$CALLS"
@@ -56,11 +56,12 @@ def test_all_parts_run_in_order_and_the_table_comes_last(gpu_all, tmp_path):
     assert calls[0].startswith("-m pip install --quiet --no-deps --no-build-isolation --target ")
     assert calls[1] == "gpu_machine.py"
     assert calls[2].startswith("-m nnk warmup --cuda")
-    assert calls[4].startswith("-m pytest")
-    folders = f"{ROOT}/tests/kernels/cuda {ROOT}/tests/cuda/test_cuda_device.py"
-    assert calls[4].endswith(f" -n 6 {folders}")
-    assert [call.split()[0] for call in calls[5:]] == ["gpu_ops.py", "gpu_conv.py", "gpu_step.py", "gpu_report.py"]
-    assert [line.split(":")[0] for line in result.stdout.splitlines()[1:6]] == PARTS
+    rungs, parity = (call for call in calls if call.startswith("-m pytest"))
+    options, tests = "-n 6 --max-worker-restart 100 --timeout 100 --timeout-method thread", f"{ROOT}/tests/kernels/cuda"
+    assert rungs.endswith(f" {options} {tests}/test_bulk_copies.py {tests}/test_rungs.py")
+    assert f" {options} {tests} {ROOT}/tests/cuda/test_cuda_device.py --ignore={tests}/test_resources.py" in parity
+    assert [call.split()[0] for call in calls[-4:]] == ["gpu_ops.py", "gpu_conv.py", "gpu_step.py", "gpu_report.py"]
+    assert [line.split(":")[0] for line in result.stdout.splitlines()[1:7]] == PARTS
     assert "THE TABLE" in result.stdout
     assert "12 passed" in (tmp_path / "out" / "gpu_all.log").read_text()
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
@@ -108,6 +109,22 @@ def test_without_a_gpu_nothing_is_measured(gpu_all):
     assert "nothing was measured" in result.stderr
 
 
+def test_nvvm_is_looked_for_beside_the_compiler(gpu_all, tmp_path):
+    program = tmp_path / "shows"
+    program.write_text('#!/usr/bin/env bash\n[[ $* != *gpu_machine* ]] || echo "CUDA_HOME=${CUDA_HOME-}"\n')
+    program.chmod(0o755)
+    toolkit = tmp_path / "cuda"
+    (toolkit / "bin").mkdir(parents=True)
+    (toolkit / "nvvm").mkdir()
+    (toolkit / "bin" / "nvcc").write_text("#!/usr/bin/env bash\n")
+    (toolkit / "bin" / "nvcc").chmod(0o755)
+    found = {"PYTHON": str(program), "PATH": f"{toolkit}/bin:{os.environ['PATH']}"}
+    result, _ = gpu_all("kernels", **found)
+    assert f"CUDA_HOME={toolkit}\n" in result.stdout
+    result, _ = gpu_all("kernels", CUDA_PATH="elsewhere", **found)
+    assert "CUDA_HOME=\n" in result.stdout
+
+
 def test_the_sanitizer_runs_where_it_is_found_and_asked_for(gpu_all, tmp_path):
     if shutil.which("compute-sanitizer") is None:
         result, calls = gpu_all("sanitizer", CUDA_PATH=str(tmp_path))
@@ -133,7 +150,7 @@ def test_the_sanitizer_runs_where_it_is_found_and_asked_for(gpu_all, tmp_path):
 def test_unknown_parts_are_named(gpu_all):
     result, calls = gpu_all("ops", "opps")
     assert (result.returncode, calls) == (2, [])
-    assert "unknown part 'opps', expected some of: kernels parity ops conv step sanitizer" in result.stderr
+    assert "unknown part 'opps', expected some of: kernels rungs parity ops conv step sanitizer" in result.stderr
 
 
 @pytest.mark.parametrize("settings", [{}, {"PIP": "works"}])

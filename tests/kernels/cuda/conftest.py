@@ -1,6 +1,7 @@
 """The CUDA kernels run in Numba's simulator where NUMBA_ENABLE_CUDASIM=1 is set, else on a GPU, else not at all."""
 
 import importlib.util
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -32,6 +33,28 @@ def need_device():
 
     if not SIMULATED and (problem := backend.cuda_problem()):
         pytest.skip(f"NUMBA_ENABLE_CUDASIM=1 is not set, and there is no GPU: {problem}")
+
+
+@pytest.fixture(scope="session")
+def gpu():
+    """CuPy where there is a GPU, else None."""
+    from nnk import backend
+
+    return None if SIMULATED or backend.cuda_problem() else import_module("cupy")
+
+
+@pytest.fixture(autouse=True)
+def lives(gpu):
+    """After an access beyond memory, or an unknown instruction, a process cannot use its GPU any more: it ends, and
+    pytest-xdist starts another one for the tests that are left."""
+    yield
+    if gpu is not None:
+        try:
+            gpu.cuda.runtime.deviceSynchronize()
+        except gpu.cuda.runtime.CUDARuntimeError as error:
+            if "PYTEST_XDIST_WORKER" in os.environ:
+                os._exit(1)
+            pytest.exit(f"the GPU is lost to this process, all further tests would fail: {error}", 3)
 
 
 @pytest.fixture(scope="session")
