@@ -16,6 +16,8 @@ Roofline: 2 N P Q K (C/G) R S operations, at the card's rate for multiply-adds o
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..shapes import conv_output_size
@@ -71,7 +73,7 @@ def conv2d(
     else:
         window = tuple(map(forward_axis, count, taps, stride, padding, dilation))
         left = _convolve(x, weight, y, groups, [window], False, precision, scale, bias, rectify, residual,
-                         statistics)
+                         statistics=statistics)
     return (deliver(y, out and out[0]), left) if statistics else deliver(y, out)
 
 
@@ -138,8 +140,7 @@ def _alike(weight: Array, x: Array) -> Array:
 
 
 def _convolve(x: Array, weight: Array, y: Array, groups: int, windows: list[tuple[Axis, Axis]], transposed: bool,
-              precision: str, scale: Array | None = None, bias: Array | None = None, rectify: bool = False,
-              residual: Array | None = None, statistics: bool = False) -> Statistics | None:
+              precision: str, *epilogue: Any, statistics: bool = False) -> Statistics | None:
     """Fill y, through each of the windows those of its pixels that belong to it.
 
     → the statistics of y, if they are asked for, there is but one window, and its kernel leaves them.
@@ -157,7 +158,7 @@ def _convolve(x: Array, weight: Array, y: Array, groups: int, windows: list[tupl
         if statistics and rung in STATISTICS and x.dtype == y.dtype:
             pixels = len(y) * window[0].count * window[1].count
             left["sets"] = tuple(empty((3, blocks(pixels, tile[0]), y.shape[1])))
-        PRODUCTS[rung].convolve(x, rows, y, groups, window, scale, bias, rectify, residual, tile=tile, **left)
+        PRODUCTS[rung].convolve(x, rows, y, groups, window, *epilogue, tile=tile, **left)
     return left.get("sets")
 
 

@@ -59,12 +59,11 @@ class BatchInstanceNorm2d(BatchNorm2d):
         weight, bias = self._arrays()
         gate = self.gate.data
         kernels = backend.of(x, gate, weight, bias, self.running_mean, self.running_var)
-        by_batch = self.training or self.running_mean is None
-        if by_batch:
+        if self.by_batch:
             self._check_batch(x)
         x = backend.channels_last(x)
         shares = _times(gate, weight), _times(1 - gate, weight)
-        normalise = self._by_batch if by_batch else self._by_running
+        normalise = self._by_batch if self.by_batch else self._by_running
         of_batch, backward, _ = normalise(kernels, x, [shares[0], bias], ())
         options = {"num_groups": self.num_features, "eps": self.eps}
         of_instances, mean, var = kernels.group_norm(x, shares[1], None, **options)

@@ -39,6 +39,11 @@ class _BatchNorm(RunningNorm):
         if self.eps <= 0:
             raise ValueError(f"{type(self).__name__}: eps is {self.eps}, expected a positive number in training")
 
+    @property
+    def by_batch(self) -> bool:
+        """Whether forward normalises by the statistics of its batch, not by the running ones."""
+        return self.training or self.running_mean is None
+
     def folded_into(self, bias: Any) -> tuple[Any, Any]:
         """Return (scale, shift) by channel: with the running statistics, normalising x + bias gives x*scale + shift.
 
@@ -50,30 +55,35 @@ class _BatchNorm(RunningNorm):
         shift = (-self.running_mean if bias is None else bias - self.running_mean) * scale
         return scale, shift if self.bias is None else shift + self.bias.data
 
-    def forward(self, x: Any, tail: Any = None, folded: bool = False) -> Any:
-        """Return `x` normalised. `tail` and `folded` are explained in `nnk.nn.fusion`."""
+    def forward(self, x: Any, tail: Any = None, folded: bool = False, statistics: list | None = None) -> Any:
+        """Return `x` normalised. `tail`, `folded` and `statistics` are explained in `nnk.nn.fusion`."""
         x = backend.as_array(x)
         self._check(x)
         if folded:
             return x
         vectors = self._arrays()
         kernels = backend.of(x, *vectors, self.running_mean, self.running_var)
-        by_batch = self.training or self.running_mean is None
+        by_batch = self.by_batch
         if by_batch:
             self._check_batch(x)
         # What the fused kernels take besides: the residual, or None.
         extra = () if tail is None else (self._residual(tail, x),)
         shape, x = x.shape, _as_images(x)
-        normalise = self._by_batch if by_batch else self._by_running
-        y, *backwards = normalise(kernels, x, vectors, extra)
+        if by_batch:
+            y, *backwards = self._by_batch(kernels, x, vectors, extra, statistics.pop() if statistics else None)
+        else:
+            y, *backwards = self._by_running(kernels, x, vectors, extra)
         self.save(x, *backwards)
         return y.reshape(shape) if len(shape) == 3 else y
 
-    def _by_batch(self, kernels: Any, x: Any, vectors: list, extra: tuple) -> tuple[Any, Any, Any]:
+    def _by_batch(
+        self, kernels: Any, x: Any, vectors: list, extra: tuple, statistics: Any = None
+    ) -> tuple[Any, Any, Any]:
         """Return y and two functions of (dy, x, weight): the backward, and the fused one if the forward was fused."""
         moving = self.training and self.running_mean is not None
         running = (self.running_mean, self.running_var) if moving else (None, None)
-        options = {"momentum": self._count_batch() if moving else 0.0, "eps": self.eps}
+        momentum = self._count_batch() if moving else 0.0
+        options = {"momentum": momentum, "eps": self.eps, "statistics": statistics}
         if not extra:
             y, mean, invstd = kernels.batch_norm_train(x, *vectors, *running, **options)
             fused = None
@@ -99,7 +109,7 @@ class _BatchNorm(RunningNorm):
         return y, backward, fused if extra else None
 
     def _residual(self, tail: Any, x: Any) -> Any:
-        residual = tail(x)
+        residual, _ = tail(x.shape)
         if residual is not None:
             backend.of(x, residual)
             return _as_images(residual)

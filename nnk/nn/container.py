@@ -1,8 +1,8 @@
 """Modules made of modules: in a row, in a list, beside each other; and the two that only pass on.
 
 A container's backward calls the backwards of its modules in the exact reverse order of its forward. `Sequential` and
-`Residual` let a batch norm do the work of the sum and the ReLU behind it, or a convolution that of the batch norm: see
-`nnk.nn.fusion`.
+`Residual` let a batch norm do the work of the sum and the ReLU behind it, and a convolution that of what is behind it:
+see `nnk.nn.fusion`.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Sequential(_Numbered):
         """Return the last module's output. `rectified` and `tail` are explained in `nnk.nn.fusion`."""
         steps = fusion.steps(list(self))
         self.save(steps)
-        for module, fused in fusion.folded(fusion.between(steps, rectified, tail)):
+        for module, fused in fusion.ahead(fusion.between(steps, rectified, tail)):
             x = module(x, **fused)
         return x
 
@@ -156,17 +156,17 @@ class Residual(Module):
         """Return the sum. `tail` is explained in `nnk.nn.fusion`."""
         x = backend.as_array(x)
 
-        def skip(y: Any) -> Any:
+        def skip(shape: tuple[int, ...]) -> tuple[Any, bool]:
             skipped = x if self.shortcut is None else self.shortcut(x)
-            if y.shape != skipped.shape:
+            if shape != skipped.shape:
                 name = "the input" if self.shortcut is None else "shortcut(x)"
-                raise ValueError(f"Residual: body(x) has shape {y.shape}, {name} {skipped.shape}, expected the same")
-            return skipped
+                raise ValueError(f"Residual: body(x) has shape {shape}, {name} {skipped.shape}, expected the same")
+            return skipped, tail is not None
 
-        if tail is not None:
+        if tail is not None or fusion.adds(self):
             return self.body(x, tail=pending.from_here(skip))
         y = self.body(x)
-        skipped = skip(y)
+        skipped, _ = skip(y.shape)
         return backend.of(y, skipped).add(y, skipped)
 
     def backward(self, dy: Any, input_grad: bool = True, tail: Any = None) -> Any:

@@ -102,10 +102,10 @@ class Conv2d(Module):
             "precision": backend.get_precision(),
         }
 
-    def forward(self, x: Any, norm: Any = None, rectify: bool = False) -> Any:
+    def forward(self, x: Any, norm: Any = None, tail: Any = None, statistics: list | None = None) -> Any:
         """Return the convolution of `x` with the weight, plus the bias.
 
-        `norm` and `rectify` are explained in `nnk.nn.fusion`.
+        `norm`, `tail` and `statistics` are explained in `nnk.nn.fusion`.
         """
         x = backend.as_array(x)
         weight, bias = self.weight.data, None if self.bias is None else self.bias.data
@@ -124,11 +124,25 @@ class Conv2d(Module):
             window["padding"] = (0, 0)
             x = kernels.pad2d(x, **frame)
         self.save(x, single, window, frame)
-        activation = "relu" if rectify else None
         # Without gradients the weight is likely the one of the last call, and of the next.
-        keep = not thread.saving
-        y = kernels.conv2d(x, weight, bias, **window, scale=scale, activation=activation, keep_packed=keep)
+        options = {**window, "scale": scale, "keep_packed": not thread.saving}
+        if tail is not None:
+            options |= self._options(tail, x, single, window)
+        if statistics is None:
+            y = kernels.conv2d(x, weight, bias, **options)
+        else:
+            y, of_y = kernels.conv2d(x, weight, bias, **options, statistics=True)
+            statistics.append(of_y)
         return y[0] if single else y
+
+    def _options(self, tail: Any, x: Any, single: bool, window: dict[str, Any]) -> dict[str, Any]:
+        axes = x.shape[2:], self.kernel_size, window["stride"], window["padding"], window["dilation"]
+        shape = (len(x), self.out_channels, *map(backend.shapes.conv_output_size, *axes))
+        residual, rectify = tail(shape[1:] if single else shape)
+        if residual is not None:
+            backend.of(x, residual)
+            residual = residual[None] if single else residual
+        return {"residual": residual, "activation": "relu" if rectify else None}
 
     def _check(self, x: Any, padding: tuple) -> None:
         if x.ndim not in (3, 4) or x.shape[-3] != self.in_channels:

@@ -7,6 +7,7 @@ import pytest
 
 import nnk
 from nnk import backend, nn
+from nnk.kernels.reference import batchnorm
 
 C = 3
 X = np.random.default_rng(0).standard_normal((4, C, 5, 6))
@@ -68,6 +69,11 @@ class Fails(nn.Module):
 
     def backward(self, dy):
         raise ZeroDivisionError
+
+
+class Halves(nn.Module):
+    def forward(self, x):
+        return x.astype(np.float32)
 
 
 class Block(nn.Residual):
@@ -198,12 +204,13 @@ FUSED = {
     "shared relu": (shared_relu, 2),
     "shared norm": (shared_norm, 2),
     "norm at the end": (lambda: seq(conv(), norm()), 0),
-    "something between": (lambda: seq(norm(), nn.Identity(), relu()), 0),
+    "identity between": (lambda: seq(conv(), seq(norm(), nn.Identity()), nn.Identity(), seq(nn.Identity(), relu())), 1),
+    "something between": (lambda: seq(norm(), nn.Tanh(), relu()), 0),
     "nothing between": (lambda: seq(norm(), seq(), relu()), 0),
     "other activation": (lambda: seq(norm(), nn.LeakyReLU(0.0)), 0),
     "other order": (lambda: seq(relu(), norm()), 0),
     "two sums": (lambda: seq(res(seq(conv(), res(norm()))), relu()), 0),
-    "body without a norm": (lambda: seq(res(seq(norm(), conv())), relu()), 0),
+    "body without a norm": (lambda: seq(res(seq(norm(), nn.Tanh())), relu()), 0),
     "norm of its own kind": (lambda: seq(LoudNorm(C), relu()), 0),
     "norm mixed with something": (lambda: seq(MixedNorm(C), relu()), 0),
     "relu of its own kind": (lambda: seq(norm(), LoudReLU()), 0),
@@ -395,10 +402,6 @@ def test_a_sum_of_different_shapes_or_dtypes(reference):
     with pytest.raises(ValueError, match=r"body\(x\) has shape \(4, 3, 5, 6\), shortcut\(x\) \(4, 3, 2, 3\)"):
         seq(res(norm(), nn.MaxPool2d(2)), relu()).double()(X)
 
-    class Halves(nn.Module):
-        def forward(self, x):
-            return x.astype(np.float32)
-
     with pytest.raises(TypeError, match="float32"):
         seq(res(norm(), Halves()), relu()).double()(X)
 
@@ -457,12 +460,16 @@ FOLDED = {
     "identities between": (lambda: seq(conv(), nn.Identity(), norm(), nn.Identity(), relu()), 0),
     "relu inside": (lambda: seq(conv(), norm(), seq(relu(), conv())), 0),
     "relu outside": (lambda: seq(seq(conv(), norm()), relu()), 0),
-    "relu outside, no norm": (lambda: seq(seq(conv()), relu()), 1),
+    "relu outside, no norm": (lambda: seq(seq(conv()), relu()), 0),
     "shared conv": (shared_conv, 0),
     "shared norm": (shared_norm, 2),
-    "residual": (lambda: seq(res(seq(conv(), norm(), relu(), conv(), norm())), relu()), 1),
+    "residual": (lambda: seq(res(seq(conv(), norm(), relu(), conv(), norm())), relu()), 0),
     "residual without relu": (lambda: seq(res(seq(conv(), norm(), relu(), conv(), norm()))), 1),
-    "shortcut": (lambda: seq(res(seq(conv(), norm()), seq(conv(), norm())), relu()), 1),
+    "shortcut": (lambda: seq(res(seq(conv(), norm()), seq(conv(), norm())), relu()), 0),
+    "residual inside": (lambda: seq(seq(conv(), res(seq(conv(), seq(conv(), norm())))), seq(relu())), 0),
+    "residual, no norm": (lambda: seq(res(seq(conv(), relu(), conv(), nn.Identity())), nn.Identity(), relu()), 0),
+    "residual of other statistics": (lambda: seq(res(seq(conv(), norm(track_running_stats=False))), relu()), 1),
+    "shortcut with its own norm": (lambda: seq(res(seq(conv(), norm()), norm()), relu()), 1),
     "two norms": (lambda: seq(conv(), norm(), norm(), relu()), 1),
     "norm before": (lambda: seq(norm(), relu(), conv()), 1),
     "other activation": (lambda: seq(conv(), norm(), nn.LeakyReLU(0.0)), 1),
@@ -491,6 +498,103 @@ def test_convolutions_do_what_is_behind_them_on_the_cpu(rng, build, left):
     expected = unfused(model, x)
     with nnk.no_grad():
         same(model(x), expected, np.float32)
+
+
+# A network, and how many sums and ReLUs are left to kernels of their own when it trains.
+CONVOLVED = {
+    "relu": (lambda: seq(conv(), relu()), 0),
+    "relu inside": (lambda: seq(seq(conv()), seq(seq(relu()), conv())), 0),
+    "identities between": (lambda: seq(seq(conv(), nn.Identity()), nn.Identity(), relu()), 0),
+    "sum": (lambda: seq(res(seq(norm(), relu(), conv()))), 0),
+    "sum inside": (lambda: seq(res(seq(conv(), seq(nn.Tanh(), nn.Conv2d(C, C, 1), nn.Identity())), conv())), 0),
+    "sum and relu": (lambda: seq(res(seq(relu(), conv())), relu()), 1),
+    "sum, shortcut and relu": (lambda: seq(seq(res(conv(), seq(conv(), norm()))), seq(relu())), 0),
+    "two sums": (lambda: seq(res(res(conv())), relu()), 2),
+    "sum in a shortcut": (lambda: seq(res(conv(), res(conv())), relu()), 0),
+    "other activation": (lambda: seq(conv(), nn.Tanh(), relu()), 1),
+    "shared with the shortcut": (lambda: seq(shared_with_shortcut(), relu()), 2),
+    "conv of its own kind": (lambda: seq(res(LoudConv(C, C, 1)), relu()), 2),
+}
+
+
+def shared_with_shortcut():
+    both = conv()
+    return res(seq(nn.Tanh(), both), seq(both, nn.Tanh()))
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize(("build", "left"), CONVOLVED.values(), ids=CONVOLVED)
+def test_convolutions_add_and_rectify_in_training(reference, called, rng, build, left, mode):
+    model = shuffled(build().double(), rng).train(mode == "train")
+    y = model(X)
+    assert called.count("relu") + called.count("add") == left
+    model.backward(y)
+    called.clear()
+    compare(model)
+    compare(model, backward=by_hand)
+
+
+@pytest.mark.parametrize(("build", "left"), CONVOLVED.values(), ids=CONVOLVED)
+def test_convolutions_add_and_rectify_on_the_cpu(rng, build, left):
+    compare(shuffled(build(), rng), X.astype(np.float32))
+
+
+def test_a_sum_for_one_image(reference, rng):
+    model = shuffled(seq(res(seq(nn.Conv2d(C, C, 1), relu(), conv())), relu()).double(), rng)
+    compare(model, X[0])
+
+
+@pytest.mark.parametrize("tail", [(), (relu(),)], ids=["sum", "relu"])
+def test_a_sum_of_a_convolution_and_other_shapes_or_dtypes(reference, tail):
+    with pytest.raises(ValueError, match=r"body\(x\) has shape \(4, 3, 5, 6\), shortcut\(x\) \(4, 3, 2, 3\)"):
+        seq(res(conv(), nn.MaxPool2d(2)), *tail).double()(X)
+    with pytest.raises(TypeError, match="float32"):
+        seq(res(conv(), Halves()), *tail).double()(X)
+
+
+# A network, and how many of its batch norms get their statistics from the convolution before them.
+STATED = {
+    "norm": (lambda: seq(conv(), norm()), 1),
+    "norm and relu": (lambda: seq(conv(), norm(), relu(), nn.Conv2d(C, C, 1), nn.Identity(), norm(), relu()), 2),
+    "residual": (lambda: seq(res(seq(conv(), norm(), relu(), conv(), norm()), seq(conv(), norm())), relu()), 3),
+    "momentum": (lambda: seq(conv(), norm(momentum=None, eps=1e-2, affine=False)), 1),
+    "shared conv": (lambda: shared_conv()[:-2], 2),
+    "shared norm": (shared_norm, 1),
+    "something between": (lambda: seq(conv(), nn.Tanh(), norm()), 0),
+    "relu between": (lambda: seq(conv(), relu(), norm()), 0),
+    "norm first": (lambda: seq(norm(), conv()), 0),
+    "frozen statistics": (lambda: seq(conv(), norm().eval(), relu()), 0),
+    "conv of its own kind": (lambda: seq(LoudConv(C, C, 1), norm()), 0),
+    "norm of its own kind": (lambda: seq(conv(), LoudNorm(C)), 0),
+}
+
+
+@pytest.mark.parametrize(("build", "count"), STATED.values(), ids=STATED)
+def test_norms_take_the_statistics_of_convolutions(reference, monkeypatch, rng, build, count):
+    model = shuffled(build().double(), rng)
+    compare(model)
+    taken = []
+    counted = batchnorm.statistics_of
+    monkeypatch.setattr(batchnorm, "statistics_of", lambda x: taken.append(x.shape) or counted(x))
+    unfused(model, X)
+    before = len(taken)
+    model(X)
+    assert len(taken) - before == before - count
+
+
+def test_norms_without_running_statistics_take_those_of_convolutions_in_inference(reference, monkeypatch):
+    model = seq(conv(), norm(track_running_stats=False), relu()).double().eval()
+    expected = unfused(model, X)
+    monkeypatch.delattr(batchnorm, "statistics_of")
+    same(model(X), expected, np.float64)
+    with nnk.no_grad():
+        same(model(X), expected, np.float64)
+
+
+def test_statistics_of_a_large_mean(rng):
+    model = seq(nn.Conv2d(C, C, 1), norm())
+    model[0].bias.data[...] = 1e4
+    compare(model, X.astype(np.float32), steps=1)
 
 
 def test_what_is_saved_for_backward_is_made(reference, called):
