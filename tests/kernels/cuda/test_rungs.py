@@ -126,7 +126,7 @@ def test_cuda_wgrad(rung, dtype, name, put):
     (x, x_seen), (dy, dy_seen), (weight, _), options, groups, window = problem(name, dtype)
     want = reference.conv2d_wgrad(dy_seen, x_seen, weight.shape, groups=groups, **options)
     x, dy, errors = put(x), put(dy), {}
-    for _, tile in every(("wgrad", x.dtype, x.dtype, groups, x.shape, weight.shape, window), (rung,)):
-        got = _chooser.WGRADS[rung].wgrad(dy, x, weight.shape, groups, window, np.dtype(np.float32), tile=tile)
+    for _, tile in every(("wgrad", x.dtype, np.dtype(np.float32), groups, x.shape, weight.shape, window), (rung,)):
+        got = _chooser.WGRADS[rung].wgrad(dy, x, weight.shape, groups, window, tile=tile)
         errors[tile] = far(put.get(got), want, "float32")
     check(errors)
