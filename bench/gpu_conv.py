@@ -7,13 +7,16 @@ gradients. Precisions are strict float32 (TF32 off on both sides), TF32, float16
 them. MobileNet's depthwise layers, whose kernels know no TF32, are memory bound: GB/s and the share of what a copy
 reaches count, and the peer is PyTorch in both memory formats. Results must agree with those in float64; both libraries'
 errors are kept. Layers of all networks take turns, so that a run out of time has some of each.
+
+Layers of networks with batch norm are also measured with it and a ReLU behind them, as in training's forward: the
+convolution hands batch norm the statistics of its output.
 """
 
 from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -22,11 +25,13 @@ from typing import Any
 
 import contest
 import gpu_report
+import numpy as np
 from cpu_conv import CONV, LAYERS, Layer
 from gpu import in_turns
 from gpu_report import GpuRow
 from gpu_session import Session
 
+from nnk.kernels.cases._suite import Cost
 from nnk.kernels.shapes import conv_output_size
 
 SECONDS = 110
@@ -34,6 +39,8 @@ SAMPLES = 10
 SETS = 2  # of inputs, that take turns
 BATCHES = {"resnet50": 64, "vgg16": 32, "cifar": 512, "mobilenet": 64}
 FUNCTIONS = dict(zip(("conv2d", "conv2d_dgrad", "conv2d_wgrad"), gpu_report.DIRECTIONS))
+NORMALISED = ("resnet50", "cifar")  # networks
+BLOCK = "conv2d, batch norm, ReLU"
 
 
 @dataclass(frozen=True)
@@ -103,19 +110,55 @@ def inputs(layer: Layer, mode: Mode, gpu: Any) -> dict[str, Any]:
     }
 
 
+def block_of_ours(kernels: Any, x: Any, weight: Any, vectors: Sequence[Any], **window: Any) -> Any:
+    """Training's forward of a convolution, batch norm and ReLU."""
+    y, statistics = kernels.conv2d(x, weight, statistics=True, **window)
+    return kernels.batch_norm_relu_train(y, *vectors, momentum=0.1, eps=1e-5, statistics=statistics)[0]
+
+
+def block_of_torch(peers: ModuleType, x: Any, weight: Any, vectors: Sequence[Any], **window: Any) -> Any:
+    """The same in PyTorch."""
+    return peers.batch_norm_relu_train(peers.conv2d(x, weight, **window), *vectors, momentum=0.1, eps=1e-5)[0]
+
+
+def block(function: Callable, kernels: Any, inputs: Mapping[str, Any], vectors: Sequence[Any]) -> Callable[[], Any]:
+    """A block as a call without arguments."""
+    others = {key: value for key, value in inputs.items() if key not in ("bias", "dy")}
+    return lambda: function(kernels, vectors=vectors, **others)
+
+
+def vectors(layer: Layer, gpu: Any) -> list[Any]:
+    """Weight, bias and running statistics of a batch norm behind the layer, float32."""
+    return [gpu.normal((layer.filters,), "float32") for _ in range(3)] + [gpu.array(np.ones(layer.filters, np.float32))]
+
+
 def measure(layer: Layer, name: str, mode: Mode, session: Session, peers: ModuleType | None) -> Iterator[GpuRow]:
     """Time one layer in all directions in one precision, in turns with cuDNN."""
-    gpu = session.gpu
+    gpu, functions = session.gpu, dict(FUNCTIONS)
     sets = [inputs(layer, mode, gpu) for _ in range(SETS)]
     sides = {"ours": [CONV.calls(gpu.kernels, each) for each in sets]}
-    more: dict[str, Any] = {function: {} for function in FUNCTIONS}
+    costs = dict(CONV.suite.cost(**sets[0]))
+    if layer.network in NORMALISED:
+        functions[BLOCK], norm = gpu_report.BLOCK, vectors(layer, gpu)
+        for calls, each in zip(sides["ours"], sets):
+            calls[BLOCK] = block(block_of_ours, gpu.kernels, each, norm)
+        size = sets[0]["dy"].nbytes  # written by both, and read once between them
+        costs[BLOCK] = Cost(costs["conv2d"].bytes + 2 * size, costs["conv2d"].flops + 6 * sets[0]["dy"].size)
+    more: dict[str, Any] = {function: {} for function in functions}
     if peers is not None:
         use_tf32(name == "tf32")
         for layout in ("channels_last", "contiguous") if layer.groups > 1 else ("channels_last",):
             theirs = [{key: peers.shared(value, layout) for key, value in each.items()} for each in sets]
             sides[f"torch {layout}"] = [CONV.calls(peers, each) for each in theirs]
+            if BLOCK in functions:
+                shared = [peers.shared(value, layout) for value in norm]
+                for calls, each in zip(sides[f"torch {layout}"], theirs):
+                    calls[BLOCK] = block(block_of_torch, peers, each, shared)
         exact = in_float64(theirs[0], peers)
-        for function, result in zip(FUNCTIONS, ("y", "dx", "dweight")):
+        if BLOCK in functions:
+            wide = [value.double() for value in shared]
+            exact["block"], *_ = peers.batch_norm_relu_train(exact["y"], *wide, momentum=0.1, eps=1e-5)
+        for function, result in zip(functions, ("y", "dx", "dweight", "block")):
             found = {side: calls[0][function]() for side, calls in sides.items()}
             found["ours"] = peers.shared(found["ours"], "channels_last")
             errors = {side: error(got, exact[result]) for side, got in found.items()}
@@ -124,12 +167,13 @@ def measure(layer: Layer, name: str, mode: Mode, session: Session, peers: Module
                 raise RuntimeError(f"{function} on {layer.name}: the results are {errors['ours']:.1e} off, not {most}")
             more[function] = {"error": errors}
         del exact, found
-    costs = CONV.suite.cost(**sets[0])
-    for function, direction in FUNCTIONS.items():
+    for function, what in functions.items():
         calls = {side: in_turns([each[function] for each in calls]) for side, calls in sides.items()}
         timings = gpu.interleave(calls, SAMPLES)
         queue, cost = gpu.queue(calls["ours"]), costs[function]
-        group = gpu_report.depthwise(direction) if layer.groups > 1 else gpu_report.conv(name, direction)
+        group = what
+        if function in FUNCTIONS:
+            group = gpu_report.depthwise(what) if layer.groups > 1 else gpu_report.conv(name, what)
         yield GpuRow(
             group, function, f"{layer.name}, {layer.n} images", mode.dtype, name,
             cost.bytes, cost.flops, queue, timings.pop("ours"), timings, more[function],

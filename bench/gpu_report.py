@@ -34,6 +34,7 @@ SOFTMAX = "softmax"
 OPTIMISER = "Adam and SGD"
 LINEAR = "linear"
 OTHER = "other operation"
+BLOCK = "convolution, batch norm and ReLU in training"
 LAUNCH = "launch of a kernel"
 STEP = "training step"
 SMALL_STEP = "training step of ResNet-20"
@@ -83,6 +84,7 @@ TARGETS = {
     OTHER: Target(),
     **{conv(name, direction): Target(best=most, error=1.5) for name, most in CONV_TARGETS for direction in DIRECTIONS},
     **{depthwise(direction): MEMORY_BOUND for direction in DIRECTIONS},
+    BLOCK: Target(eager=1.0),
     SMALL_STEP: Target(eager=0.5),
     STEP: Target(),
     STEP_EAGER: Target(),

@@ -313,6 +313,20 @@ def layer(monkeypatch):
     return layer
 
 
+def test_a_layer_of_a_network_with_batch_norm_is_measured_with_it(gpu, layer, monkeypatch, tmp_path):
+    pytest.importorskip("torch")
+    import gpu_conv
+
+    monkeypatch.setattr(gpu_conv, "NORMALISED", (layer.network,))
+    out = tmp_path / "gpu_conv.json"
+    assert gpu_conv.main(["--out", str(out)], gpu=gpu) == 0
+    forward, _, _, row = json.loads(out.read_text(encoding="utf-8"))["rows"]
+    assert row["group"] == "convolution, batch norm and ReLU in training"
+    assert row["peers"].keys() == {"torch channels_last"}
+    assert 0 < row["more"]["error"]["ours"] < 1e-5
+    assert row["bytes"] == forward["bytes"] + 2 * 4 * 2 * 4 * 3 * 3
+
+
 def test_layers_of_all_networks_take_turns():
     import gpu_conv
 
