@@ -1,14 +1,16 @@
 """Which kernel computes a convolution's product, and with which tile: by card and shape, or as `nnk tune` measured.
 
-    "ffma"    `_implicit_gemm.py`                strict float32, any shape, any card
-    "mma"     `_mma_gemm.py`, `_mma_wgrad.py`    mma.sync, any shape, compute capability 8.0 and newer (float16: 7.5)
-    "wgmma"   `_wgmma_gemm.py`                   warpgroup products, 9.0; whole vectors of outputs
-    "tma"     `_tma_gemm.py`, `_tma_wgrad.py`    the same fed by the copy engine, 9.0; windows that it can walk; the
-                                                 gradient to the weight in 16 bits only
+    "ffma"       `_implicit_gemm.py`, `_wgrad.py`   strict float32, any shape, any card
+    "winograd"   `_winograd.py`                     the same with fewer products: 3 × 3, stride 1, whole vectors
+    "mma"        `_mma_gemm.py`, `_mma_wgrad.py`    mma.sync, any shape, compute capability 8.0 and newer (float16: 7.5)
+    "wgmma"      `_wgmma_gemm.py`                   warpgroup products, 9.0; whole vectors of outputs
+    "tma"        `_tma_gemm.py`, `_tma_wgrad.py`    the same fed by the copy engine, 9.0; windows that it can walk; the
+                                                    gradient to the weight in 16 bits only
 
 Without a measurement the fastest by design comes first: the copy engine where its steps of 128 bytes are mostly filled
 by the channels of a tap, then warpgroups. Their tiles have 128 pixels and at least 64 outputs: products that would
-leave most of such a tile empty begin with the small tiles of mma.sync.
+leave most of such a tile empty begin with the small tiles of mma.sync. In strict float32 Winograd's algorithm comes
+first where its fewer operations should be worth more than the memory it moves, `winograd_pays`.
 
 All candidates for a work multiply the same factors and sum in float32, but not always in the same order: with another
 table the last bits may differ, never the precision. A process reads the table of a device once, so its results repeat.
@@ -20,20 +22,38 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from . import _choose, _implicit_gemm, _mma_gemm, _mma_wgrad, _tma_gemm, _tma_wgrad, _tuning, _wgmma_gemm
+import numpy as np
+
+from . import (
+    _choose,
+    _implicit_gemm,
+    _mma_gemm,
+    _mma_wgrad,
+    _tma_gemm,
+    _tma_wgrad,
+    _tuning,
+    _wgmma_gemm,
+    _wgrad,
+    _winograd,
+)
 from ._layout import blocks
 from ._numba import SIMULATED
 from ._operands import ROW
+from ._pack import pack
 from ._tuning import Candidate, Row, Work
 from ._window import Axis
 from .launch import current_device
 
-PRODUCTS = {"ffma": _implicit_gemm, "mma": _mma_gemm, "wgmma": _wgmma_gemm, "tma": _tma_gemm}
+PRODUCTS = {"ffma": _implicit_gemm, "winograd": _winograd, "mma": _mma_gemm, "wgmma": _wgmma_gemm, "tma": _tma_gemm}
 WGRADS = {"mma": _mma_wgrad, "tma": _tma_wgrad}
 STATISTICS = {"ffma", "mma"}  # rungs of PRODUCTS that leave the statistics of their output, in its own dtype
+STRICT_WEIGHTS = {"ffma": pack, "winograd": _winograd.pack}  # as these products take them
+STRICT_WGRADS = {"ffma": _wgrad, "winograd": _winograd}
 HOPPER = (9, 0)
 FILLED = 0.75  # of the bytes of a step, for the copy engine to come first
 LEAST_PIXELS, LEAST_OUTPUTS = 64, 32  # of a tile that is worth a warpgroup
+BALANCE = 20  # float32 operations that a card does while memory moves a byte: 67 TFLOP/s beside 3.35 TB/s on an H100
+MARGIN = 1.2  # by which Winograd's algorithm should be faster, to come first
 
 _tables: dict[int, dict[tuple, Candidate]] = {}
 _lock = threading.Lock()
@@ -65,7 +85,12 @@ def _candidates(capability: tuple[int, int], kind: str, x_dtype, y_dtype, groups
                 window: tuple[Axis, Axis]) -> Iterator[Candidate]:
     itemsize = x_dtype.itemsize
     if kind == "strict product":
-        yield from (("ffma", tile) for tile in _implicit_gemm.tiles(itemsize, x, y, groups, window))
+        for rung in strict_rungs(x_dtype, y_dtype, groups, x, y[1], window):
+            sizes = (itemsize,) if rung == "ffma" else ()
+            yield from ((rung, tile) for tile in PRODUCTS[rung].tiles(*sizes, x, y, groups, window))
+    elif kind == "strict wgrad":
+        for rung in strict_rungs(x_dtype, y_dtype, groups, x, y[0], window):
+            yield rung, (_wgrad.TILE, _wgrad.TILE)
     elif kind == "wgrad":
         for rung in wgrad_rungs(capability, itemsize, x, y, groups, window):
             first = (capability, ) if rung == "mma" else ()
@@ -101,6 +126,32 @@ def wgrad_rungs(capability: tuple[int, int], itemsize: int, x_shape: tuple, weig
         return ("mma",)
     large = weight_shape[0] // groups >= LEAST_OUTPUTS and _fills(x_shape[1] // groups * itemsize)
     return ("tma", "mma") if large else ("mma", "tma")
+
+
+def strict_rungs(x_dtype: np.dtype, y_dtype: np.dtype, groups: int, x_shape: tuple, filters: int,
+                 window: tuple[Axis, Axis]) -> tuple[str, ...]:
+    """The same in strict float32, for a product of so many outputs or for the gradient to so many filters."""
+    if not _winograd.supports(x_dtype, y_dtype, groups, x_shape[1], filters, window):
+        return ("ffma",)
+    return ("winograd", "ffma") if winograd_pays(x_shape, filters, window) else ("ffma", "winograd")
+
+
+def winograd_pays(x_shape: tuple, filters: int, window: tuple[Axis, Axis]) -> bool:
+    """Whether Winograd's algorithm should be faster by MARGIN than the direct sum: a calculation, not a measurement.
+
+    In units of the time that memory takes for a byte, with T tiles of 2 × 2 for N pixels
+
+        direct      18 N C K / BALANCE                                       hides its 4 (C + K) N bytes
+        winograd    32 T C K / BALANCE + 128 T (C + K) + 4 N (C + K) + 164 C K
+
+    as the numbers of V and M, or D, are written and read, 16 of 4 bytes for a tile, and those of the filters: 9 read,
+    16 written and read. For K = C and even maps that is so from C = 206 on.
+    """
+    (images, channels), products = x_shape[:2], x_shape[1] * filters
+    pixels, tiles = images * window[0].count * window[1].count, _winograd.tile_count(images, window)
+    width = channels + filters
+    winograd = 32 * tiles * products / BALANCE + 128 * tiles * width + 4 * pixels * width + 164 * products
+    return 18 * pixels * products / BALANCE > MARGIN * winograd
 
 
 def _fills(size: int) -> bool:

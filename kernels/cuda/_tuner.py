@@ -17,12 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from . import _choose, _implicit_gemm
-from ._chooser import PRODUCTS, WGRADS, candidates
+from . import _choose
+from ._chooser import PRODUCTS, STRICT_WEIGHTS, STRICT_WGRADS, WGRADS, candidates
 from ._layout import Array, empty_image
 from ._memory import empty, xp
 from ._operands import padded, weight_rows
-from ._pack import pack
 from ._tuning import Candidate, Row, Work
 from ._window import Axis
 
@@ -101,8 +100,8 @@ def _settled(rounds: list[list[float]]) -> bool:
 
 def calls(work: Work, found: Iterable[Candidate]) -> dict[Candidate, Callable[[int], None]]:
     """What makes the candidates do the work, on operands of their own by number."""
-    prepare = {"product": _product, "strict product": _strict_product, "wgrad": _wgrad}[work.kind]
-    sets = [prepare(work, np.random.default_rng(number)) for number in range(SETS)]
+    prepare = {"product": _product, "wgrad": _wgrad, "strict product": _strict_product, "strict wgrad": _strict_wgrad}
+    sets = [prepare[work.kind](work, np.random.default_rng(number)) for number in range(SETS)]
 
     def call(one: Candidate) -> Callable[[int], None]:
         return lambda number: sets[number % SETS](one)
@@ -118,8 +117,20 @@ def _product(work: Work, rng: np.random.Generator) -> Callable[[Candidate], Any]
 
 def _strict_product(work: Work, rng: np.random.Generator) -> Callable[[Candidate], Any]:
     x, y = _image(work.x, work.x_dtype, rng), empty_image(*work.y, work.y_dtype)
-    matrix = pack(_weight(work, rng), work.groups, work.window, False)
-    return lambda one: _implicit_gemm.convolve(x, matrix, y, work.groups, work.window, tile=one[1])
+    weight, shared = _weight(work, rng), (work.groups, work.window)
+
+    def call(one: Candidate) -> None:
+        """With the packing: a rung has its own."""
+        rung, tile = one
+        PRODUCTS[rung].convolve(x, STRICT_WEIGHTS[rung](weight, *shared, False), y, *shared, tile=tile)
+
+    return call
+
+
+def _strict_wgrad(work: Work, rng: np.random.Generator) -> Callable[[Candidate], Any]:
+    x = _image(work.x, work.x_dtype, rng)
+    dy = _image((work.x[0], work.y[0], *(axis.count for axis in work.window)), work.x_dtype, rng)
+    return lambda one: STRICT_WGRADS[one[0]].wgrad(dy, x, work.y, work.groups, work.window)
 
 
 def _wgrad(work: Work, rng: np.random.Generator) -> Callable[[Candidate], Any]:

@@ -34,8 +34,9 @@ Candidate = tuple[str, tuple[int, ...]]
 class Work(NamedTuple):
     """A product as kernels get it: all that a choice depends on.
 
-    `kind` is "product", "strict product" (without tensor cores) or "wgrad"; x is what is gathered, y what is filled:
-    images, for "wgrad" the weight. dtypes are those in memory. What is done to the sums at last does not matter.
+    `kind` is "product" or "wgrad", or with "strict " before it, without tensor cores; x is what is gathered, y what is
+    filled: images, for a gradient the weight. dtypes are those in memory. What is done to the sums at last does not
+    matter.
     """
 
     kind: str

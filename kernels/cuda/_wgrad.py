@@ -135,18 +135,31 @@ def add_parts(partial: Array, weight_shape: tuple[int, int, int, int]) -> Array:
     return dweight
 
 
-def wgrad(
-    dy: Array, x: Array, weight_shape: tuple[int, int, int, int], groups: int, window: tuple[Axis, Axis]
-) -> Array:
-    """dweight (K, C/G, R, S), float32, from dy and x, channels-last; `window` is the forward convolution's."""
+def shares(weight_shape: tuple[int, int, int, int], groups: int, pixels: int) -> int:
+    """Into how many shares so many pixels are split."""
+    k, group_channels, r, s = weight_shape
+    tiles = blocks(k // groups, TILE) * blocks(r * s * group_channels, TILE) * groups
+    return max(1, min(blocks(ENOUGH_BLOCKS, max(tiles, 1)), pixels // LEAST_SHARE, 65535 // groups))
+
+
+def multiply_shares(dy: Array, x: Array, partial: Array, weight_shape: tuple[int, int, int, int], groups: int,
+                    window: tuple[Axis, Axis]) -> None:
+    """Fill the sums of each share of the pixels, partial (shares, K, R · S · C/G)."""
     (k, group_channels, r, s), (images, channels, *source), (h, w) = weight_shape, x.shape, window
-    group_filters, places, pixels = k // groups, r * s * group_channels, images * h.count * w.count
-    vector = 16 // x.itemsize
-    tiles = blocks(group_filters, TILE) * blocks(places, TILE) * groups
-    parts = max(1, min(blocks(ENOUGH_BLOCKS, max(tiles, 1)), pixels // LEAST_SHARE, 65535 // groups))
-    partial = empty((parts, k, places))
+    group_filters, pixels, vector = k // groups, images * h.count * w.count, 16 // x.itemsize
+    parts, _, places = partial.shape
     _TILES[group_filters % vector == 0 and group_channels % vector == 0](
         (blocks(group_filters, TILE), blocks(places, TILE), groups * parts), dy, x, partial, pixels,
         blocks(pixels, parts), k, group_filters, channels, group_channels, *source, h.count, w.count, r, s,
         h.step, w.step, h.start, w.start, h.move, w.move, groups)
+
+
+def wgrad(
+    dy: Array, x: Array, weight_shape: tuple[int, int, int, int], groups: int, window: tuple[Axis, Axis]
+) -> Array:
+    """dweight (K, C/G, R, S), float32, from dy and x, channels-last; `window` is the forward convolution's."""
+    (k, group_channels, r, s), (h, w) = weight_shape, window
+    parts = shares(weight_shape, groups, len(x) * h.count * w.count)
+    partial = empty((parts, k, r * s * group_channels))
+    multiply_shares(dy, x, partial, weight_shape, groups, window)
     return add_parts(partial, weight_shape)

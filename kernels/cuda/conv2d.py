@@ -1,11 +1,11 @@
 """Two-dimensional convolution and its gradients; formulas in `kernels/reference/conv2d.py`.
 
 Images are channels-last. Convolutions are matrix products over gathered pixels, in strict float32 (`_implicit_gemm.py`,
-`_wgrad.py`) or on tensor cores: `_choose.py` tells by dtype and `precision` which, `_chooser.py` on which rung of the
-ladder of kernels (`_mma_gemm.py`, `_wgmma_gemm.py`, `_tma_gemm.py`; `_mma_wgrad.py`, `_tma_wgrad.py`); windows of more
-than 15 taps on an axis slide in float32 as well. The gradient to the input is forward convolutions of dy with the
-weight transposed, one for each residue of the stride, see `_window.py`. With one channel a group convolutions are
-memory bound and go to `_depthwise.py`, in float32.
+`_wgrad.py`; of 3 × 3 also `_winograd.py`) or on tensor cores: `_choose.py` tells by dtype and `precision` which,
+`_chooser.py` on which rung of the ladder of kernels (`_mma_gemm.py`, `_wgmma_gemm.py`, `_tma_gemm.py`; `_mma_wgrad.py`,
+`_tma_wgrad.py`); windows of more than 15 taps on an axis slide in float32 as well. The gradient to the input is forward
+convolutions of dy with the weight transposed, one for each residue of the stride, see `_window.py`. With one channel a
+group convolutions are memory bound and go to `_depthwise.py`, in float32.
 
 What follows the products costs no pass of its own: scale, bias, residual sum and ReLU are done in registers. A rung
 of `STATISTICS` also leaves, with tiles of M pixels, the count, mean and sum of squared deviations of each
@@ -21,15 +21,14 @@ from typing import Any
 import numpy as np
 
 from ..shapes import conv_output_size
-from . import _choose, _depthwise, _wgrad
+from . import _choose, _depthwise
 from ._channel_sums import channel_sums
-from ._chooser import PRODUCTS, STATISTICS, WGRADS, choice
+from ._chooser import PRODUCTS, STATISTICS, STRICT_WEIGHTS, STRICT_WGRADS, WGRADS, choice
 from ._gather import fits
 from ._layout import Array, blocks, channels_last, contiguous, deliver, empty_image, vector
 from ._memory import empty
 from ._moments import Statistics
 from ._operands import images, weight_rows
-from ._pack import pack
 from ._window import Axis, dgrad_windows, forward_axis
 from .activation import relu
 from .elementwise import add
@@ -122,7 +121,8 @@ def conv2d_wgrad(
     capability = _choose.capability()
     factors = _choose.factors(x.dtype, precision, capability)
     if factors is None:
-        return deliver(_wgrad.wgrad(dy, x, weight_shape, groups, window), out)
+        rung, _ = choice(("strict wgrad", x.dtype, FLOAT32, groups, x.shape, tuple(weight_shape), window), capability)
+        return deliver(STRICT_WGRADS[rung].wgrad(dy, x, weight_shape, groups, window), out)
     dy_held, x_held = images(dy, groups, factors), images(x, groups, factors)
     work = "wgrad", x_held.dtype, FLOAT32, groups, x_held.shape, tuple(weight_shape), window
     rung, tile = choice(work, capability)
@@ -150,11 +150,12 @@ def _convolve(x: Array, weight: Array, y: Array, groups: int, windows: list[tupl
     if dtype is not None:
         x, weight = images(x, groups, dtype), contiguous(weight)
     for window in windows:
-        if dtype is None:
-            kind, rows = "strict product", pack(_alike(weight, x), groups, window, transposed)
-        else:
-            kind, rows = "product", weight_rows(weight, groups, window, transposed, dtype)
+        kind = "strict product" if dtype is None else "product"
         rung, tile = choice((kind, x.dtype, y.dtype, groups, x.shape, y.shape, window), capability)
+        if dtype is None:
+            rows = STRICT_WEIGHTS[rung](_alike(weight, x), groups, window, transposed)
+        else:
+            rows = weight_rows(weight, groups, window, transposed, dtype)
         if statistics and rung in STATISTICS and x.dtype == y.dtype:
             pixels = len(y) * window[0].count * window[1].count
             left["sets"] = tuple(empty((3, blocks(pixels, tile[0]), y.shape[1])))

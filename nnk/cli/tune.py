@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=_positive, metavar="S", help="height and width of the images (default: 32)")
     common = "; ".join(f"{name}, {batch} images of {size}" for name, batch, size in COMMON)
     parser.add_argument("--layers", action="store_true", help=f"tune for some common networks instead: {common}")
-    parser.add_argument("--precision", choices=("bf16", "fp16"), help="mixed precision (default: float32, as TF32)")
+    parser.add_argument("--precision", choices=("highest", "bf16", "fp16"),
+                        help="strict float32, or mixed precision (default: float32, as TF32)")
     parser.add_argument("--seconds", type=float, default=300, metavar="T", help="time to spend (default: 300)")
     parser.add_argument("--clear", action="store_true", help="delete the tables of all GPUs instead")
 
@@ -60,15 +61,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _recorded(name: str, batch: int, size: int, precision: str | None, chooser: Any) -> dict[Any, None]:
-    """What one forward and backward of a network asks the chooser for."""
+    """What one forward and backward of a network asks the chooser for; `precision` may be "highest"."""
     try:
         model = models.create(name, (3, size, size), 10).to("cuda")
     except ValueError as error:
         raise CommandError(str(error)) from error
     x = backend.asarray_on(np.ones((batch, 3, size, size), np.float32), "cuda")
-    with chooser.recording() as seen:
-        y = model(MixedPrecision(precision).narrow(x))
-        model.backward(np.ones_like(y), input_grad=False)
+    mixed, before = MixedPrecision(None if precision == "highest" else precision), nnk.get_precision()
+    nnk.set_precision("highest" if precision == "highest" else before)
+    try:
+        with chooser.recording() as seen:
+            y = model(mixed.narrow(x))
+            model.backward(np.ones_like(y), input_grad=False)
+    finally:
+        nnk.set_precision(before)
     return seen
 
 

@@ -89,7 +89,7 @@ def test_cuda_tune_stops_when_time_is_up(on_the_simulator, capsys):
     assert not list(on_the_simulator.glob("cuda-*/tuned-*"))
 
 
-def test_cuda_tune_keeps_what_was_measured_before_ctrl_c(on_the_simulator, capsys, monkeypatch):
+def test_cuda_tune_of_strict_float32_keeps_what_was_measured_before_ctrl_c(on_the_simulator, capsys, monkeypatch):
     tuner, rounds = backend.kernels("cuda._tuner"), []
     measure = tuner.Clock.round
 
@@ -100,9 +100,12 @@ def test_cuda_tune_keeps_what_was_measured_before_ctrl_c(on_the_simulator, capsy
         return measure(self, calls, number)
 
     monkeypatch.setattr(tuner.Clock, "round", stop)
-    assert nnk.cli.main(["tune", *SMALL]) == 0
+    assert nnk.cli.main(["tune", *SMALL, "--precision", "highest"]) == 0
     assert "(1 shapes)" in capsys.readouterr().out
-    assert len(backend.kernels("cuda._chooser").stored(0)) == 1
+    ((work, row),) = backend.kernels("cuda._chooser").stored(0).items()
+    assert work.kind == "strict product"
+    assert row.default[0] == "ffma"
+    assert nnk.get_precision() == "high"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed")

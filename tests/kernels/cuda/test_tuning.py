@@ -23,6 +23,7 @@ WORKS = {
     "wide": Work("product", BFLOAT16, FLOAT32, 2, (1, 16, 6, 5), (1, 24, 6, 5), WINDOW),
     "strict": Work("strict product", FLOAT32, FLOAT32, 1, (1, 8, 6, 5), (1, 12, 6, 5), WINDOW),
     "wgrad": Work("wgrad", FLOAT32, FLOAT32, 1, (1, 8, 6, 5), (12, 7, 3, 3), WINDOW),
+    "strict_wgrad": Work("strict wgrad", FLOAT32, FLOAT32, 1, (1, 8, 6, 5), (12, 8, 3, 3), WINDOW),
 }
 SMALL, LARGE = ("mma", (64, 64, 4)), ("mma", (128, 128, 3))
 
@@ -78,7 +79,7 @@ def test_cuda_large_products_begin_with_large_tiles():
     assert _chooser.candidates(large, (8, 0))[0] == LARGE
     assert _chooser.candidates(large._replace(y=(64, 64, 64, 64)), (8, 0))[0] == ("mma", (128, 64, 3))
     strict = _chooser.candidates(large._replace(kind="strict product"), (8, 0))
-    assert strict == (("ffma", (128, 128)), ("ffma", (64, 64)))
+    assert strict == tuple((rung, (size, size)) for rung in ("ffma", "winograd") for size in (128, 64))
     assert _chooser.candidates(WORKS["strict"]._replace(y=(1, 9, 6, 5)), (8, 0)) == (("ffma", (64, 64)),)
     wgrad = WORKS["wgrad"]._replace(y=(128, 64, 3, 3), x=(64, 64, 64, 64))
     assert [tile for _, tile in _chooser.candidates(wgrad, (8, 0))] == [(128, 128, 3), (64, 64, 4)]
@@ -94,7 +95,8 @@ def test_cuda_the_table_decides_in_whole_operations(cuda_kernels, monkeypatch):
         cuda_kernels.conv2d_dgrad(before, weight, x.shape, padding=(1, 1), precision="high")
         cuda_kernels.conv2d_wgrad(before, x, weight.shape, padding=(1, 1), precision="high")
         cuda_kernels.conv2d(x, weight, padding=(1, 1))
-    assert [work.kind for work in seen] == ["product", "product", "wgrad", "strict product"]
+        cuda_kernels.conv2d_wgrad(before, x, weight.shape, padding=(1, 1))
+    assert [work.kind for work in seen] == ["product", "product", "wgrad", "strict product", "strict wgrad"]
     assert next(iter(seen)) == WORKS["product"]
     keep(WORKS["product"], LARGE)
     assert cuda_kernels.conv2d(x, weight, padding=(1, 1), precision="high") is not None
@@ -104,7 +106,7 @@ def test_cuda_the_table_decides_in_whole_operations(cuda_kernels, monkeypatch):
     assert tiles[-1] == LARGE[1]
     np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-5)
     assert np.abs(after - reference.conv2d(x, weight, padding=(1, 1))).max() < 0.05
-    assert len(seen) == 4  # nobody records any more
+    assert len(seen) == 5  # nobody records any more
 
 
 def test_cuda_threads_read_the_table_once(monkeypatch):
