@@ -34,6 +34,8 @@ CASES = {
 if SIMULATED:
     CASES, DTYPES = {"pointwise": CASES["pointwise"]}, {"bfloat16": DTYPES["bfloat16"]}
 TILES = 1 if SIMULATED else 8  # at most, of a rung
+STRICT = _chooser.STRICT_WEIGHTS  # rungs that take float32 as it is
+KINDS = ("product", "strict product")
 pytestmark = [pytest.mark.parametrize("name", CASES), pytest.mark.parametrize("dtype", DTYPES)]
 
 
@@ -53,10 +55,10 @@ def put(device, monkeypatch):
     return copy
 
 
-def factors(rng, shape, dtype, scale=1.0):
-    """Random numbers, and what tensor cores see of them in float64."""
+def factors(rng, shape, dtype, strict, scale=1.0):
+    """Random numbers, and what a product sees of them in float64: tensor cores the upper digits of float32."""
     values = (scale * rng.standard_normal(shape)).astype(DTYPES[dtype])
-    if dtype != "float32":
+    if strict or dtype != "float32":
         return values, values.astype(np.float64)
     seen = (values.view(np.uint32) + np.uint32(0x1000)) & np.uint32(0xFFFFE000)
     return values, seen.view(np.float32).astype(np.float64)
@@ -78,26 +80,32 @@ def check(errors):
     assert all(error <= 1 for error in errors.values()), {tile: f"{error:.2g}" for tile, error in errors.items()}
 
 
-def problem(name, dtype):
+def rows_of(rung, weight, groups, window, transposed, dtype):
+    """The weight as a rung's products take it."""
+    if rung in STRICT:
+        return _chooser.STRICT_WEIGHTS[rung](weight, groups, window, transposed)
+    return weight_rows(weight, groups, window, transposed, dtype)
+
+
+def problem(name, dtype, strict):
     """The numbers of a case, and of its options those that are the same for all gradients."""
     n, c, h, w, k, r, s, stride, padding, dilation, groups = CASES[name]
     p, q = conv_output_size(h, r, stride, padding, dilation), conv_output_size(w, s, stride, padding, dilation)
     options = dict(stride=(stride,) * 2, padding=(padding,) * 2, dilation=(dilation,) * 2)
     window = forward_axis(p, r, stride, padding, dilation), forward_axis(q, s, stride, padding, dilation)
     rng = np.random.default_rng(0)
-    x, dy = factors(rng, (n, c, h, w), dtype), factors(rng, (n, k, p, q), dtype)
-    weight = factors(rng, (k, c // groups, r, s), dtype, (c * r * s) ** -0.5)
+    x, dy = factors(rng, (n, c, h, w), dtype, strict), factors(rng, (n, k, p, q), dtype, strict)
+    weight = factors(rng, (k, c // groups, r, s), dtype, strict, (c * r * s) ** -0.5)
     return x, dy, weight, options, groups, window
 
 
 @pytest.mark.parametrize("rung", _chooser.PRODUCTS)
 def test_cuda_forward(rung, dtype, name, put):
-    (x, x_seen), (dy, _), (weight, weight_seen), options, groups, window = problem(name, dtype)
+    (x, x_seen), (dy, _), (weight, weight_seen), options, groups, window = problem(name, dtype, rung in STRICT)
     want = reference.conv2d(x_seen, weight_seen, groups=groups, **options)
     x, weight, errors = put(x), put(weight.reshape(-1)).reshape(weight.shape), {}
-    rows = weight_rows(weight, groups, window, False, x.dtype)
-    for _, tile in every(("product", x.dtype, x.dtype, groups, x.shape, dy.shape, window), (rung,))[:TILES]:
-        y = put.nothing(dy.shape, dtype)
+    for _, tile in every((KINDS[rung in STRICT], x.dtype, x.dtype, groups, x.shape, dy.shape, window), (rung,))[:TILES]:
+        y, rows = put.nothing(dy.shape, dtype), rows_of(rung, weight, groups, window, False, x.dtype)
         _chooser.PRODUCTS[rung].convolve(x, rows, y, groups, window, tile=tile)
         errors[tile] = far(put.get(y), want, dtype)
     check(errors)
@@ -105,28 +113,32 @@ def test_cuda_forward(rung, dtype, name, put):
 
 @pytest.mark.parametrize("rung", _chooser.PRODUCTS)
 def test_cuda_dgrad(rung, dtype, name, put):
-    (x, _), (dy, dy_seen), (weight, weight_seen), options, groups, _ = problem(name, dtype)
+    (x, _), (dy, dy_seen), (weight, weight_seen), options, groups, _ = problem(name, dtype, rung in STRICT)
     want = reference.conv2d_dgrad(dy_seen, weight_seen, x.shape, groups=groups, **options)
     dy, weight, errors = put(dy), put(weight.reshape(-1)).reshape(weight.shape), {}
     for number in range(TILES):
         dx, tiles = put.nothing(x.shape, dtype), []
         for window in dgrad_windows(x.shape[2:], weight.shape[2:], *options.values()):
-            work = "product", dy.dtype, dy.dtype, groups, dy.shape, x.shape, window
+            work = KINDS[rung in STRICT], dy.dtype, dy.dtype, groups, dy.shape, x.shape, window
             able = every(work, (rung,)) or every(work, _chooser.PRODUCTS)  # the copy engine walks under no tap
             takes, tile = able[number % len(able)]
-            rows = weight_rows(weight, groups, window, True, dy.dtype)
+            rows = rows_of(takes, weight, groups, window, True, dy.dtype)
             _chooser.PRODUCTS[takes].convolve(dy, rows, dx, groups, window, tile=tile)
             tiles.append((takes, tile))
         errors[tuple(tiles)] = far(put.get(dx), want, dtype)
     check(errors)
 
 
-@pytest.mark.parametrize("rung", _chooser.WGRADS)
+@pytest.mark.parametrize("rung", [*_chooser.WGRADS, *_chooser.STRICT_WGRADS])
 def test_cuda_wgrad(rung, dtype, name, put):
-    (x, x_seen), (dy, dy_seen), (weight, _), options, groups, window = problem(name, dtype)
+    (x, x_seen), (dy, dy_seen), (weight, _), options, groups, window = problem(name, dtype, rung in STRICT)
     want = reference.conv2d_wgrad(dy_seen, x_seen, weight.shape, groups=groups, **options)
     x, dy, errors = put(x), put(dy), {}
-    for _, tile in every(("wgrad", x.dtype, np.dtype(np.float32), groups, x.shape, weight.shape, window), (rung,)):
-        got = _chooser.WGRADS[rung].wgrad(dy, x, weight.shape, groups, window, tile=tile)
+    kind = "strict wgrad" if rung in STRICT else "wgrad"
+    for _, tile in every((kind, x.dtype, np.dtype(np.float32), groups, x.shape, weight.shape, window), (rung,)):
+        if rung in STRICT:
+            got = _chooser.STRICT_WGRADS[rung].wgrad(dy, x, weight.shape, groups, window)
+        else:
+            got = _chooser.WGRADS[rung].wgrad(dy, x, weight.shape, groups, window, tile=tile)
         errors[tile] = far(put.get(got), want, "float32")
     check(errors)
