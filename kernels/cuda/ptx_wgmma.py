@@ -316,26 +316,24 @@ else:
     def _storing(columns: int):
         @intrinsic
         def store(typing, shared, i, pitch, sums, part):
-            def pair(context, builder, kind, shared, at, first):
+            def pair(builder, target, first):
                 values = ir.Constant(ir.VectorType(_FLOAT, 2), ir.Undefined)
                 for lane in range(2):
                     value = builder.load(builder.gep(first, [_I32(lane)]))
                     values = builder.insert_element(values, value, _I32(lane))
-                target = builder.gep(data_of(context, builder, kind, shared), [at])
                 target = builder.addrspacecast(target, _FLOAT.as_pointer(3))
                 builder.store(values, builder.bitcast(target, ir.VectorType(_FLOAT, 2).as_pointer(3)), align=8)
 
             def generate(context, builder, sig, args):
                 start = data_of(context, builder, sig.args[3], args[3])
-                below = builder.mul(args[2], _I32(8))
+                upper = builder.gep(data_of(context, builder, sig.args[0], args[0]), [args[1]])
+                lower = builder.gep(upper, [builder.mul(args[2], _I32(8))])
                 for part in range(columns // 32):  # registers have no run-time index
                     with builder.if_then(builder.icmp_signed("==", args[4], _I32(part))):
-                        for j in range(4):
-                            at = builder.add(args[1], _I32(8 * j))
+                        for j in range(4):  # steps from one address are part of the instruction
                             first = builder.gep(start, [_I32(16 * part + 4 * j)])
-                            pair(context, builder, sig.args[0], args[0], at, first)
-                            second = builder.gep(first, [_I32(2)])
-                            pair(context, builder, sig.args[0], args[0], builder.add(at, below), second)
+                            pair(builder, builder.gep(upper, [_I32(8 * j)]), first)
+                            pair(builder, builder.gep(lower, [_I32(8 * j)]), builder.gep(first, [_I32(2)]))
                 return context.get_dummy_value()
 
             return signature(types.void, shared, types.int32, types.int32, sums, types.int32), generate
