@@ -46,7 +46,7 @@ from .launch import current_device
 
 PRODUCTS = {"ffma": _implicit_gemm, "winograd": _winograd, "mma": _mma_gemm, "wgmma": _wgmma_gemm, "tma": _tma_gemm}
 WGRADS = {"mma": _mma_wgrad, "tma": _tma_wgrad}
-STATISTICS = {"ffma", "mma"}  # rungs of PRODUCTS that leave the statistics of their output, in its own dtype
+STATISTICS = {"ffma", "mma", "wgmma", "tma"}  # rungs that leave them of their output in its own dtype
 STRICT_WEIGHTS = {"ffma": pack, "winograd": _winograd.pack}  # as these products take them
 STRICT_WGRADS = {"ffma": _wgrad, "winograd": _winograd}
 HOPPER = (9, 0)

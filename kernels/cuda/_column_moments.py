@@ -25,8 +25,11 @@ from __future__ import annotations
 import numpy as np
 
 from ._math import ONE, ZERO, fma, larger
-from ._numba import cuda, device
+from ._numba import device
 from .ptx import reciprocal, store_shared
+from .ptx_mma import load_word
+
+int32 = np.int32
 
 
 @device
@@ -55,16 +58,16 @@ def leave(shared, first, lots, width, lot, column, origin, s, t, number, n):
 
 
 @device
-def join(shared, first, lots, width, counts, means, squares, at):
-    """The set of the column of the thread's number, to place `at` of memory."""
-    column, step, count = first + cuda.threadIdx.x, lots * width, first + 3 * lots * width
-    origin, n, s, q = shared[column], ZERO, ZERO, ZERO
+def join(shared, first, lots, width, column, counts, means, squares, at):
+    """The set of a column, to place `at` of memory."""
+    o, held = int32(first + column), int32(first + 3 * lots * width)
+    origin, n, s, q = load_word(shared, o, 0), ZERO, ZERO, ZERO
     for lot in range(lots):
-        e = shared[column + lot * width] - origin + shared[column + lot * width + step]
-        n += shared[count + lot]
-        s = fma(shared[count + lot], e, s)
+        e = load_word(shared, o, lot * width) - origin + load_word(shared, o, (lots + lot) * width)
+        n += load_word(shared, held, lot)
+        s = fma(load_word(shared, held, lot), e, s)
     mean = s * reciprocal(n)
     for lot in range(lots):
-        by = shared[column + lot * width] - origin + shared[column + lot * width + step] - mean
-        q += fma(shared[count + lot] * by, by, shared[column + lot * width + 2 * step])
+        by = load_word(shared, o, lot * width) - origin + load_word(shared, o, (lots + lot) * width) - mean
+        q += fma(load_word(shared, held, lot) * by, by, load_word(shared, o, (2 * lots + lot) * width))
     counts[at], means[at], squares[at] = n, origin + mean, q

@@ -176,7 +176,7 @@ def _tile(m: int, n: int, vectors: bool, statistics: bool, **dtypes) -> Kernel:
             cuda.syncthreads()
             if thread < n and first_n + thread < group_outputs:
                 channel = group * group_outputs + first_n + thread
-                join(shared, 0, 16, n, counts, means, squares, cuda.blockIdx.x * outputs + channel)
+                join(shared, 0, 16, n, thread, counts, means, squares, cuda.blockIdx.x * outputs + channel)
 
     name = f"implicit_gemm_{m}_{'vectors' if vectors else 'elements'}" + "_statistics" * statistics
     pointers = dict(x=STORAGE, matrix=STORAGE, y=STORAGE, scale=F32, bias=F32, residual=STORAGE, counts=F32,

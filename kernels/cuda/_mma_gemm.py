@@ -219,7 +219,7 @@ def _tile(m: int, n: int, stages: int, blocks_per_sm: int, output: str = STORAGE
             cuda.syncthreads()
             if thread < n and first_n + thread < group_outputs:
                 channel = group * group_outputs + first_n + thread
-                join(tile, m * pitch, lots, n, counts, means, squares, cuda.blockIdx.x * outputs + channel)
+                join(tile, m * pitch, lots, n, thread, counts, means, squares, cuda.blockIdx.x * outputs + channel)
 
     pointers = dict(x=STORAGE, rows=STORAGE, y=output, scale=F32, bias=F32, residual=output, counts=F32, means=F32,
                     squares=F32)

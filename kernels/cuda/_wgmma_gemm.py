@@ -21,6 +21,10 @@ thread and step, where a pass over shared memory would need 8 accesses of 16 byt
 the tensor cores would read the pixels from there once more. As registers may not change under way, there step s - 1 is
 waited for first; the other warpgroup fills the gap.
 
+Where statistics of y are wanted, each warp leaves the sets of its 16 rows (`_wgmma_rows.py`) in shared memory behind
+the strips, 24 KB for 256 columns, and after a barrier a thread joins the eight of a column (`_column_moments.py`): 12
+bytes a column go to memory, where a pass over y would read 256 or 512.
+
 A step copies 48 KB for 2 · 128 · 256 · 32 operations in TF32, twice as many with 16 bits: 43 or 85 operations a byte.
 
 Sources: Parallel Thread Execution ISA, NVIDIA; Chetlur et al. (2014), arXiv:1410.0759, for the implicit product.
@@ -30,12 +34,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from ._column_moments import join
 from ._gather import GEOMETRY, advance, coordinates, geometry, hits, place, reach
 from ._gather import fits as holds
 from ._layout import Array, blocks
-from ._numba import SIMULATED, cuda, types
+from ._numba import SIMULATED, cuda, device, types
 from ._operands import ROW
-from ._wgmma_rows import STRIP, write_rows
+from ._wgmma_rows import LOTS, STRIP, leave_column, writer
 from ._window import Axis
 from .launch import F32, INT, STORAGE, Kernel, current_device, kernel, multiprocessors
 from .ptx import lanes, quotient
@@ -60,17 +65,24 @@ WORDS = 16  # of a thread's pixels in a step: four products
 int32 = np.int32
 
 
-def _tile(columns: int, output: str = STORAGE) -> Kernel:
-    """`output` is the kind of y and of the residual."""
+def _tile(columns: int, output: str = STORAGE, statistics: bool = False) -> Kernel:
+    """`output` is the kind of y and of the residual; `statistics` of y go to counts, means and squares."""
     multiply, multiply_rounded = multiply_shared[columns], multiply_registers[columns]
-    keep, empty_sums, write = hold[columns], clear[columns], write_rows[columns]
+    keep, empty_sums = hold[columns], clear[columns]
     a_copies, b_copies, sums_count = ROWS // DOWN, columns // DOWN, columns // 2
     b_first, stage_words = ROWS * WIDTH, (ROWS + columns) * WIDTH
+    sets = THREADS // 32 * STRIP  # where statistics lie in shared memory, behind the strips
 
-    def wgmma_gemm(x, rows, y, scale, bias, residual, pixels, channels, group_channels, source_h, source_w, grid_h,
-                   grid_w, taps_h, taps_w, step_h, step_w, start_h, start_w, move_h, move_w, by_u, by_v, by_c,
-                   row_length, outputs, group_outputs, out_h, out_w, height, width, pitch_h, pitch_w, has_scale,
-                   has_bias, has_residual, rectify):
+    @device
+    def leave(words, floats, strip, number, first_m, pixels):
+        leave_column(floats, strip, sets, columns, number * 32, first_m, pixels)
+
+    write = writer(columns, leave if statistics else None)
+
+    def wgmma_gemm(x, rows, y, scale, bias, residual, counts, means, squares, pixels, channels, group_channels,
+                   source_h, source_w, grid_h, grid_w, taps_h, taps_w, step_h, step_w, start_h, start_w, move_h, move_w,
+                   by_u, by_v, by_c, row_length, outputs, group_outputs, out_h, out_w, height, width, pitch_h, pitch_w,
+                   has_scale, has_bias, has_residual, rectify):
         words = cuda.shared.array(0, types.uint32, alignment=1024)
         floats = cuda.shared.array(0, types.float32, alignment=1024)
         sums, left = cuda.local.array(sums_count, types.float32), cuda.local.array((4, 4), types.uint32)
@@ -135,20 +147,27 @@ def _tile(columns: int, output: str = STORAGE) -> Kernel:
         wgmma_wait(0)
         keep(sums)
         cuda.syncthreads()
-        write(sums, words, floats, warp * STRIP, y, scale, bias, residual, first_m + warp * 16, first_n, pixels, grid_h,
-              grid_w, outputs, group, group_outputs, out_h, out_w, height, width, pitch_h, pitch_w, has_scale, has_bias,
-              has_residual, rectify)
+        write(sums, words, floats, warp * STRIP, 0, y, scale, bias, residual, first_m + warp * 16, first_n, pixels,
+              grid_h, grid_w, outputs, group, group_outputs, out_h, out_w, height, width, pitch_h, pitch_w, has_scale,
+              has_bias, has_residual, rectify)
+        if statistics:
+            cuda.syncthreads()
+            if thread < columns and first_n + thread < group_outputs:
+                at = cuda.blockIdx.x * np.int64(outputs) + (group * group_outputs + first_n + thread)
+                join(floats, sets, LOTS, columns, thread, counts, means, squares, at)
 
-    pointers = dict(x=STORAGE, rows=STORAGE, y=output, scale=F32, bias=F32, residual=output)
+    pointers = dict(x=STORAGE, rows=STORAGE, y=output, scale=F32, bias=F32, residual=output, counts=F32, means=F32,
+                    squares=F32)
     names = wgmma_gemm.__code__.co_varnames[len(pointers) : wgmma_gemm.__code__.co_argcount]
     assert names[: len(GEOMETRY)] == GEOMETRY
     dtypes = ("float32", "float16", "bfloat16") if output == STORAGE else ("bfloat16",)
+    name = f"wgmma_gemm_{columns}" + "_to_float32" * (output == F32) + "_statistics" * statistics
     return kernel(block=THREADS, shared=4 * STAGES * stage_words, blocks_per_sm=BLOCKS_PER_SM[columns], arch="sm_90a",
-                  dtypes=dtypes, name=f"wgmma_gemm_{columns}" + "_to_float32" * (output == F32), **pointers,
-                  **dict.fromkeys(names, INT))(wgmma_gemm)
+                  dtypes=dtypes, name=name, **pointers, **dict.fromkeys(names, INT))(wgmma_gemm)
 
 
-_TILES = {(columns, output): _tile(columns, output) for columns in BLOCKS_PER_SM for output in (STORAGE, F32)}
+_TILES = {(columns, *kind): _tile(columns, *kind) for columns in BLOCKS_PER_SM
+          for kind in ((STORAGE, False), (F32, False), (STORAGE, True))}
 
 
 def supports(itemsize: int, x_shape: tuple, y_shape: tuple, groups: int, window: tuple[Axis, Axis]) -> bool:
@@ -171,18 +190,19 @@ def tiles(x_shape: tuple, y_shape: tuple, groups: int, window: tuple[Axis, Axis]
 
 
 def convolve(x: Array, rows: Array, y: Array, groups: int, window: tuple[Axis, Axis], scale: Array | None = None,
-             bias: Array | None = None, rectify: bool = False, residual: Array | None = None, *,
-             tile: tuple[int, int] | None = None) -> None:
+             bias: Array | None = None, rectify: bool = False, residual: Array | None = None,
+             sets: tuple[Array, Array, Array] | None = None, *, tile: tuple[int, int] | None = None) -> None:
     """Fill the pixels of y (x's dtype, or float32) that belong to this window.
 
-    x is of `images`, rows of `weight_rows`, y and the residual are channels-last; all this is what it `supports`.
+    x is of `images`, rows of `weight_rows`, y and the residual are channels-last; all this is what it `supports`. For a
+    y of x's dtype, `sets` take counts, means and squared deviations of y: (rows of tiles, channels) float32 each.
     """
     (outputs, *size), (h, w), group_outputs = y.shape[1:], window, y.shape[1] // groups
     numbers = geometry(x.shape, groups, window)
     pixels, inner, taps_w = numbers[0], numbers[2], numbers[8]
     by_tap, by_c = divmod(ROW // x.itemsize, inner)
     _, columns = tile or tiles(x.shape, y.shape, groups, window)[0]
-    _TILES[columns, STORAGE if x.dtype == y.dtype else F32](
-        (blocks(pixels, ROWS), blocks(group_outputs, columns), groups), x, rows, y, scale, bias, residual, *numbers,
-        *divmod(by_tap, taps_w), by_c, rows.shape[2], outputs, group_outputs, h.out, w.out, *size, h.pitch, w.pitch,
-        scale is not None, bias is not None, residual is not None, rectify)
+    _TILES[columns, STORAGE if x.dtype == y.dtype else F32, sets is not None](
+        (blocks(pixels, ROWS), blocks(group_outputs, columns), groups), x, rows, y, scale, bias, residual,
+        *(sets or (None,) * 3), *numbers, *divmod(by_tap, taps_w), by_c, rows.shape[2], outputs, group_outputs, h.out,
+        w.out, *size, h.pitch, w.pitch, scale is not None, bias is not None, residual is not None, rectify)

@@ -37,6 +37,8 @@ CASES = {
     "wide": (1, 32, 4, 4, 264, 1, 1, 1, 0, 1, 1),
     "narrow groups": (2, 24, 5, 4, 48, 2, 3, 1, 1, 1, 3),
     "far taps": (1, 8, 9, 3, 8, 3, 1, 3, 64, 60, 1),
+    "one pixel": (1, 16, 1, 1, 8, 1, 1, 1, 0, 1, 1),
+    "tiles": (3, 8, 7, 7, 72, 1, 1, 1, 0, 1, 1),
 }
 RUNGS = ("_tma_gemm", "_wgmma_gemm")
 
@@ -99,6 +101,59 @@ def test_cuda_forward(rung, case, dtype, order):
         want = np.maximum(want * scale[:, None, None] + bias[:, None, None] + residual.astype(np.float64), 0)
     rung_of(rung).convolve(x, weight_rows(weight, groups, window, False, x.dtype), y, groups, window, *epilogue)
     check(y, want, dtype)
+
+
+@pytest.mark.parametrize(("case", "columns", "dtype", "order"), [
+    ("tiles", 64, "float32", "forward"), ("tiles", 64, "bfloat16", "backward"), ("stride", 128, "float32", "backward"),
+    ("groups", 64, "float16", "forward"), ("wide", 128, "bfloat16", "forward"), ("wide", 256, "float32", "backward"),
+    ("wide", 256, "float16", "forward"), ("one pixel", 64, "float32", "forward"),
+], indirect=["order"])  # fmt: skip
+@pytest.mark.parametrize("rung", RUNGS)
+def test_cuda_statistics_of_what_is_written(rung, case, columns, dtype, order):
+    n, c, h, w, k, r, s, stride, padding, dilation, groups = CASES[case]
+    rng = np.random.default_rng(0)
+    p, q = conv_output_size(h, r, stride, padding, dilation), conv_output_size(w, s, stride, padding, dilation)
+    window = forward_axis(p, r, stride, padding, dilation), forward_axis(q, s, stride, padding, dilation)
+    x, weight = (rng.standard_normal(size).astype(DTYPES[dtype]) for size in ((n, c, h, w), (k, c // groups, r, s)))
+    x, (pixels, y) = channels_last(x), ((n * p * q), empty_image(n, k, p, q, DTYPES[dtype]))
+    epilogue = None, np.full(k, 5000, np.float32), False  # a mean far above the deviations
+    if case == "tiles":
+        scale, bias = rng.standard_normal((2, k)).astype(np.float32)
+        epilogue = scale, bias, True, channels_last(rng.standard_normal(y.shape).astype(x.dtype))
+    sets = [np.full((-(-pixels // 128), k), np.nan, np.float32) for _ in range(3)]
+    rows = weight_rows(weight, groups, window, False, x.dtype)
+    rung_of(rung).convolve(x, rows, y, groups, window, *epilogue, sets=sets, tile=(128, columns))
+    again = np.empty_like(y)
+    rung_of(rung).convolve(x, rows, again, groups, window, *epilogue, tile=(128, columns))
+    assert np.array_equal(y, again)
+    values = y.astype(np.float64).transpose(0, 2, 3, 1).reshape(pixels, k)
+    for lot, (counts, means, squares) in enumerate(zip(*sets)):
+        tile = values[128 * lot : 128 * lot + 128]
+        deviations = tile - tile.mean(0)
+        assert (counts == len(tile)).all()
+        np.testing.assert_allclose(means, tile.mean(0), rtol=2.0**-23, atol=2.0**-21 * np.abs(deviations).max())
+        np.testing.assert_allclose(squares, (deviations**2).sum(0), rtol=2.0**-19)
+
+
+@pytest.mark.parametrize(("rung", "channels", "dtype", "precision"), [
+    ("_tma_gemm", 64, "bfloat16", "highest"), ("_wgmma_gemm", 8, "float32", "high"),
+])  # fmt: skip
+def test_cuda_batch_norm_takes_these_statistics(rung, channels, dtype, precision, cuda_kernels, monkeypatch):
+    monkeypatch.setattr(_choose, "SIMULATED_CAPABILITY", (9, 0))
+    rng, used = np.random.default_rng(0), []
+    original = rung_of(rung).convolve
+    monkeypatch.setattr(rung_of(rung), "convolve", lambda *args, **given: used.append(original(*args, **given)))
+    x, weight = rng.standard_normal((3, channels, 7, 9)), rng.standard_normal((40, channels, 1, 1))
+    bias = np.full(40, 100, np.float32)
+    y, sets = cuda_kernels.conv2d(x.astype(DTYPES[dtype]), weight.astype(DTYPES[dtype]), bias, precision=precision,
+                                  statistics=True)
+    assert len(used) == 1
+    assert sets[0].sum() == y.size
+    results = [cuda_kernels.batch_norm_train(y, None, None, None, None, momentum=0.1, eps=1e-5, statistics=statistics)
+               for statistics in (sets, None)]
+    assert len(results[0]) == 3
+    for got, want in zip(*results):
+        np.testing.assert_allclose(got.astype(np.float64), want.astype(np.float64), rtol=2e-6, atol=2e-6)
 
 
 @both_orders
