@@ -17,7 +17,7 @@ image, are not worth the weights in Winograd's domain, four times as large (`_en
 
 In inference a batch norm and a ReLU behind the convolution cost nothing: `scale` goes into the packed weights, the sums
 start from the bias, and ReLU is a floor under what is stored. A residual costs one more pass, which reads it and y and
-writes y, the ReLU included.
+writes y, the ReLU included: tiles that read it as they are stored have to wait for it, and took as long (measured).
 
 There are no statistics of y: batch norm's pass for them costs 4 bytes an element beside the 2 C/groups R S FLOPs of the
 convolution, whose tiles have no registers to spare for sums.

@@ -50,6 +50,18 @@ def test_relu_lets_nan_and_infinity_through(name):
 
 
 @pytest.mark.parametrize("name", KERNELS)
+def test_a_residual_is_added_before_the_relu(name):
+    x, weight, bias, options = arrays(name)
+    alone = cpu.conv2d(x, weight, bias, **options)
+    residual = np.random.default_rng(1).standard_normal(alone.shape).astype(np.float32)
+    residual[0, 1] = np.nan
+    y = cpu.conv2d(x, weight, bias, residual=residual, **options)
+    np.testing.assert_array_equal(y, alone + residual)
+    y = cpu.conv2d(x, weight, bias, residual=residual, activation="relu", **options)
+    np.testing.assert_array_equal(y, np.maximum(alone + residual, 0))
+
+
+@pytest.mark.parametrize("name", KERNELS)
 def test_a_scale_is_a_factor_of_each_filter(name):
     x, weight, bias, options = arrays(name)
     scale = 2.0 ** (np.arange(len(weight), dtype=np.float32) % 5)
