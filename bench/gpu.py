@@ -174,6 +174,13 @@ class Gpu(Clock):
         choose = import_module("nnk.kernels.cuda._choose")
         return choose.factors(numpy_dtype(dtype), precision, choose.capability()) is not None
 
+    def rungs(self, calls: Mapping[str, Numbered]) -> dict[str, dict[str, Numbered]]:
+        """Calls of convolutions by each kernel of the ladder, whichever would be chosen; those that it can make."""
+        chooser = import_module("nnk.kernels.cuda._chooser")
+        return {name: able for name in chooser.PRODUCTS if (able := {
+            function: held for function, call in calls.items() if (held := Rung(name, chooser).holding(call))
+        })}
+
     def available(self) -> int:
         """Bytes that nobody holds, no library's pool either."""
         return self.xp.cuda.runtime.memGetInfo()[0]
@@ -206,6 +213,35 @@ class Gpu(Clock):
                 rates[precision] = 2 * PRODUCT**3 / self.best(lambda _, a=a, b=b: a @ b, 5)
             torch.set_float32_matmul_precision("highest")
         return Limits(2 * COPIED / copy, rates)
+
+
+class Rung:
+    """Stands in the place of a tuned table: of all candidates the first of one kernel."""
+
+    def __init__(self, name: str, chooser: Any):
+        self.name, self.chooser, self.missed = name, chooser, False
+
+    def get(self, work: tuple) -> tuple | None:
+        """The kernel and its tile for a work; None where it cannot do that."""
+        candidates = self.chooser.candidates(self.chooser.Work(*work), self.chooser._choose.capability())
+        found = next((one for one in candidates if one[0] == self.name), None)
+        self.missed |= found is None
+        return found
+
+    def holding(self, call: Numbered) -> Numbered | None:
+        """The call with this kernel alone; None where it cannot make all of it."""
+
+        def held(number: int) -> object:
+            tables, device = self.chooser._tables, self.chooser.device()
+            before = self.chooser.load(device)
+            tables[device] = self
+            try:
+                return call(number)
+            finally:
+                tables[device] = before
+
+        held(0)
+        return None if self.missed else held
 
 
 def in_turns(calls: Sequence[Callable[[], object]]) -> Numbered:

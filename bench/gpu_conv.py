@@ -6,7 +6,8 @@ The layers are those of `cpu_conv.py`, with larger batches: CIFAR networks', Res
 gradients. Precisions are strict float32 (TF32 off on both sides), TF32, float16 and bfloat16, as far as the backend has
 them. MobileNet's depthwise layers, whose kernels know no TF32, are memory bound: GB/s and the share of what a copy
 reaches count, and the peer is PyTorch in both memory formats. Results must agree with those in float64; both libraries'
-errors are kept. Layers of all networks take turns, so that a run out of time has some of each.
+errors are kept. On tensor cores each kernel of the ladder is measured, chosen or not. Layers of all networks take
+turns, so that a run out of time has some of each.
 
 Layers of networks with batch norm are also measured with it and a ReLU behind them, as in training's forward: the
 convolution hands batch norm the statistics of its output.
@@ -167,17 +168,24 @@ def measure(layer: Layer, name: str, mode: Mode, session: Session, peers: Module
                 raise RuntimeError(f"{function} on {layer.name}: the results are {errors['ours']:.1e} off, not {most}")
             more[function] = {"error": errors}
         del exact, found
+    ours = sides.pop("ours")
+    numbered = {function: in_turns([each[function] for each in ours]) for function in functions}
+    tensor_cores = layer.groups == 1 and name != "highest"
+    rungs = gpu.rungs({function: numbered[function] for function in FUNCTIONS}) if tensor_cores else {}
     for function, what in functions.items():
-        calls = {side: in_turns([each[function] for each in calls]) for side, calls in sides.items()}
-        timings = gpu.interleave(calls, SAMPLES)
-        queue, cost = gpu.queue(calls["ours"]), costs[function]
-        group = what
+        chosen = what
         if function in FUNCTIONS:
-            group = gpu_report.depthwise(what) if layer.groups > 1 else gpu_report.conv(name, what)
-        yield GpuRow(
-            group, function, f"{layer.name}, {layer.n} images", mode.dtype, name,
-            cost.bytes, cost.flops, queue, timings.pop("ours"), timings, more[function],
-        )
+            chosen = gpu_report.depthwise(what) if layer.groups > 1 else gpu_report.conv(name, what)
+        theirs = {side: in_turns([each[function] for each in calls]) for side, calls in sides.items()}
+        classes = {chosen: numbered[function]}
+        classes |= {gpu_report.rung(rung): calls[function] for rung, calls in rungs.items() if function in calls}
+        timings, cost = gpu.interleave(classes | theirs, SAMPLES), costs[function]
+        queue = gpu.queue(numbered[function])
+        for group in classes:
+            yield GpuRow(
+                group, function, f"{layer.name}, {layer.n} images", mode.dtype, name, cost.bytes, cost.flops, queue,
+                timings[group], {side: timings[side] for side in theirs}, more[function] if group == chosen else {},
+            )
 
 
 def use_tf32(allowed: bool) -> None:

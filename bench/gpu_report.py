@@ -62,6 +62,15 @@ def conv(precision: str, direction: str) -> str:
     return f"convolution, {precision}, {direction}"
 
 
+RUNG_TARGETS = {"mma": 1 / 0.6, "wgmma": 1 / 0.8, "tma": 1.0}
+"""Our time over cuDNN's for the kernels of `kernels/cuda/_chooser.py`, each for itself, at most."""
+
+
+def rung(name: str) -> str:
+    """The class of convolutions on tensor cores by one of those kernels, chosen or not."""
+    return f"convolution on {name}"
+
+
 def depthwise(direction: str) -> str:
     """The class of a convolution with one channel a group, which no tensor core takes: memory bound, by dtype alone."""
     return f"depthwise 3×3, {direction}"
@@ -83,6 +92,7 @@ TARGETS = {
     LINEAR: Target(),
     OTHER: Target(),
     **{conv(name, direction): Target(best=most, error=1.5) for name, most in CONV_TARGETS for direction in DIRECTIONS},
+    **{rung(name): Target(best=most) for name, most in RUNG_TARGETS.items()},
     **{depthwise(direction): MEMORY_BOUND for direction in DIRECTIONS},
     BLOCK: Target(eager=1.0),
     SMALL_STEP: Target(eager=0.5),

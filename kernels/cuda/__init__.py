@@ -15,7 +15,8 @@ leading underscore, `ptx.py` and `launch.py`), from the bottom up:
 - `_rows.py`: how kernels walk memory whose channels have numbers of their own; `_moments.py`, `_batchnorm.py`: means,
   variances, and sums for gradients, in strips whose results are joined.
 - `_window.py`, `_pack.py`: convolutions and weights as a GEMM sees them; `_ffma.py`: its inner product in strict
-  float32; `_implicit_gemm.py`, `_wgrad.py`, `_depthwise.py`, `_depthwise3x3.py`: the convolutions.
+  float32; `_implicit_gemm.py`, `_wgrad.py`: the convolutions; `_depthwise.py`, `_depthwise_square.py`,
+  `_depthwise_wgrad.py`, `_depthwise_taps.py`: those with one channel a group.
 - `ptx_mma.py`: tensor cores and asynchronous copies; `_operands.py`, `_gather.py`: images and weights as they are fed;
   `_mma_gemm.py`, `_mma_wgrad.py`: the convolutions; `_column_moments.py`: statistics of what they write;
   `_choose.py`: which arithmetic.

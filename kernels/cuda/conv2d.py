@@ -66,9 +66,8 @@ def conv2d(
     scale, bias, rectify, left = vector(scale), vector(bias), activation == "relu", None
     residual = None if residual is None else channels_last(residual)
     if weight.shape[1] == 1 and groups > 1:
-        alone = rectify and residual is None
-        _depthwise.forward(x, _alike(weight, x), y, stride, padding, dilation, scale, bias, alone)
-        _add_residual(y, residual, rectify)
+        left = _depthwise.forward(x, contiguous(weight), y, stride, padding, dilation, scale, bias, rectify, residual,
+                                  statistics)
     else:
         window = tuple(map(forward_axis, count, taps, stride, padding, dilation))
         left = _convolve(x, weight, y, groups, [window], False, precision, scale, bias, rectify, residual,
@@ -91,7 +90,7 @@ def conv2d_dgrad(
     """The gradient to the input: dy (N, K, P, Q), weight (K, C/G, R, S), x_shape = (N, C, H, W) → dx (N, C, H, W)."""
     dy, dx = channels_last(dy), empty_image(*x_shape, dy.dtype)
     if weight.shape[1] == 1 and groups > 1:
-        _depthwise.dgrad(dy, _alike(weight, dy), dx, stride, padding, dilation)
+        _depthwise.dgrad(dy, contiguous(weight), dx, stride, padding, dilation)
     else:
         windows = dgrad_windows(x_shape[2:], weight.shape[2:], stride, padding, dilation)
         _convolve(dy, weight, dx, groups, windows, True, precision)

@@ -2,8 +2,10 @@
 
 A pointer's elements are float32, float16 or bfloat16 in memory and float32 in registers: `load` and `store` convert.
 `load_vector` and `store_vector` move 16 bytes at once between memory and a `cuda.local.array` of float32, which the
-compiler keeps in registers; `lanes(p)` elements make such a vector. Offsets count elements and may have 32 or 64 bits;
-there is no wrap-around for negative ones, and vectors must be aligned to 16 bytes.
+compiler keeps in registers; `lanes(p)` elements make such a vector. `load_four` and `store_four` move four elements, of
+whatever size, at an offset of two summands: where the second has 32 bits, their sum is one instruction. Offsets count
+elements and may have 32 or 64 bits; there is no wrap-around for negative ones, and vectors must be aligned to their
+size.
 
 Warp collectives take part with all 32 lanes: every thread of the warp must reach the call.
 
@@ -48,6 +50,14 @@ if SIMULATED:
     def store_vector(p: Pointer, i: int, registers: np.ndarray) -> None:
         """p[i:i + lanes(p)] = registers[:lanes(p)], rounded to the nearest."""
         p.vector(i)[:] = registers[: lanes(p)]
+
+    def load_four(registers: np.ndarray, p: Pointer, i: int, j: int, inside: bool) -> None:
+        """registers[:4] = p[i + j:i + j + 4], 16 bytes of float32, 8 of the 16-bit types; zeros where not `inside`."""
+        registers[:4] = p.vector(int(i) + int(j), 4 * p.memory.itemsize) if inside else 0
+
+    def store_four(p: Pointer, i: int, j: int, registers: np.ndarray) -> None:
+        """p[i + j:i + j + 4] = registers[:4], rounded to the nearest."""
+        p.vector(int(i) + int(j), 4 * p.memory.itemsize)[:] = registers[:4]
 
     def load_shared(registers: np.ndarray, first: int, shared: np.ndarray, i: int) -> None:
         """registers[first:first + 4] = shared[i:i + 4], float32, 16 bytes at once."""
@@ -137,18 +147,12 @@ else:
         base = builder.bitcast(pointer, kind.as_pointer())
         return builder.gep(builder.addrspacecast(base, kind.as_pointer(1)), [offset])
 
-    def _to_float(builder, pointer_type, value, count: int):
-        """float32 from what memory holds: one element or a vector of `count`."""
-
-        def of(scalar):
-            return scalar if count == 1 else ir.VectorType(scalar, count)
-
+    def _to_float(builder, pointer_type, value):
+        """float32 from an element as memory holds it."""
         if _is_half(pointer_type):
-            return builder.fpext(value, of(_FLOAT))
+            return builder.fpext(value, _FLOAT)
         if _is_bfloat(pointer_type):
-            wide = builder.zext(value, of(_I32))
-            sixteen = _I32(16) if count == 1 else ir.Constant(of(_I32), [16] * count)
-            return builder.bitcast(builder.shl(wide, sixteen), of(_FLOAT))
+            return builder.bitcast(builder.shl(builder.zext(value, _I32), _I32(16)), _FLOAT)
         return value
 
     def _narrow(builder, pointer_type, value):
@@ -186,7 +190,7 @@ else:
 
         def generate(context, builder, sig, args):
             kind = sig.args[0]
-            return _to_float(builder, kind, builder.load(global_address(builder, kind, args[0], args[1])), 1)
+            return _to_float(builder, kind, builder.load(global_address(builder, kind, args[0], args[1])))
 
         return signature(types.float32, p, i), generate
 
@@ -207,7 +211,7 @@ else:
 
         def generate(context, builder, sig, args):
             if not _is_bfloat(sig.args[0]):
-                return _to_float(builder, sig.args[0], _narrow(builder, sig.args[0], args[1]), 1)
+                return _to_float(builder, sig.args[0], _narrow(builder, sig.args[0], args[1]))
             # A pair with 0 below is the float already, and pairs are rounded at four times the rate of single numbers.
             kind = ir.FunctionType(_FLOAT, [_FLOAT] * 2)
             pair = ir.InlineAsm(kind, "cvt.rn.bf16x2.f32 $0, $1, $2;", "=r,f,f")
@@ -219,22 +223,47 @@ else:
         """The address of the first element of an array, of registers or shared."""
         return context.make_array(kind)(context, builder, value=value).data
 
+    def _spread(context, builder, kind, registers, pointer_type, words):
+        """The registers of an array get what these words of memory hold."""
+        target = data_of(context, builder, kind, registers)
+        values = []
+        for word in words:
+            if _is_half(pointer_type):
+                pair = builder.fpext(builder.bitcast(word, ir.VectorType(_HALF, 2)), ir.VectorType(_FLOAT, 2))
+                values += [builder.extract_element(pair, _I32(lane)) for lane in range(2)]
+            elif _is_bfloat(pointer_type):
+                low, high = builder.shl(word, _I32(16)), builder.and_(word, _I32(0xFFFF0000))
+                values += [builder.bitcast(half, _FLOAT) for half in (low, high)]
+            else:
+                values.append(builder.bitcast(word, _FLOAT))
+        for lane, value in enumerate(values):
+            builder.store(value, builder.gep(target, [_I32(lane)]))
+
+    def _gathered(context, builder, kind, registers, pointer_type, count):
+        """The words that memory holds of the first `count` registers of an array."""
+        source = data_of(context, builder, kind, registers)
+        values = [builder.load(builder.gep(source, [_I32(lane)])) for lane in range(count)]
+        if _is_half(pointer_type):
+            values = [_narrow(builder, pointer_type, value) for value in values]
+            pairs = ir.Constant(ir.VectorType(_HALF, count), ir.Undefined)
+            for lane, value in enumerate(values):
+                pairs = builder.insert_element(pairs, value, _I32(lane))
+            words = builder.bitcast(pairs, ir.VectorType(_I32, count // 2))
+            return [builder.extract_element(words, _I32(word)) for word in range(count // 2)]
+        if _is_bfloat(pointer_type):
+            both = ir.InlineAsm(ir.FunctionType(_I32, [_FLOAT, _FLOAT]), "cvt.rn.bf16x2.f32 $0, $1, $2;", "=r,f,f")
+            return [builder.call(both, [high, low]) for low, high in zip(values[::2], values[1::2])]
+        return [builder.bitcast(value, _I32) for value in values]
+
     @intrinsic
     def load_vector(typing, registers, p, i):
         """registers[:lanes(p)] = p[i:i + lanes(p)]."""
 
         def generate(context, builder, sig, args):
-            count = _lanes(sig.args[1])
             address = global_address(builder, sig.args[1], args[1], args[2])
-            words = _asm(builder, "ld.global.v4.b32 {$0, $1, $2, $3}, [$4];", "=r,=r,=r,=r,l", _FOUR, address)
-            held = ir.Constant(ir.VectorType(_I32, 4), ir.Undefined)
-            for word in range(4):
-                held = builder.insert_element(held, builder.extract_value(words, word), _I32(word))
-            held = builder.bitcast(held, ir.VectorType(address.type.pointee, count))
-            values = _to_float(builder, sig.args[1], held, count)
-            target = data_of(context, builder, sig.args[0], args[0])
-            for lane in range(count):
-                builder.store(builder.extract_element(values, _I32(lane)), builder.gep(target, [_I32(lane)]))
+            held = _asm(builder, "ld.global.v4.b32 {$0, $1, $2, $3}, [$4];", "=r,=r,=r,=r,l", _FOUR, address)
+            words = [builder.extract_value(held, word) for word in range(4)]
+            _spread(context, builder, sig.args[0], args[0], sig.args[1], words)
             return context.get_dummy_value()
 
         return signature(types.void, registers, p, i), generate
@@ -244,19 +273,52 @@ else:
         """p[i:i + lanes(p)] = registers[:lanes(p)], rounded to the nearest."""
 
         def generate(context, builder, sig, args):
-            count = _lanes(sig.args[0])
-            source = data_of(context, builder, sig.args[2], args[2])
             address = global_address(builder, sig.args[0], args[0], args[1])
-            vector = ir.Constant(ir.VectorType(address.type.pointee, count), ir.Undefined)
-            for lane in range(count):
-                value = _narrow(builder, sig.args[0], builder.load(builder.gep(source, [_I32(lane)])))
-                vector = builder.insert_element(vector, value, _I32(lane))
-            held = builder.bitcast(vector, ir.VectorType(_I32, 4))
-            words = [builder.extract_element(held, _I32(word)) for word in range(4)]
+            words = _gathered(context, builder, sig.args[2], args[2], sig.args[0], _lanes(sig.args[0]))
             _asm(builder, "st.global.v4.b32 [$0], {$1, $2, $3, $4};", "l,r,r,r,r", ir.VoidType(), address, *words)
             return context.get_dummy_value()
 
         return signature(types.void, p, i, registers), generate
+
+    @intrinsic
+    def load_four(typing, registers, p, i, j, inside):
+        """registers[:4] = p[i + j:i + j + 4], 16 bytes of float32, 8 of the 16-bit types; zeros where not `inside`."""
+
+        def generate(context, builder, sig, args):
+            kind, address = sig.args[1], global_address(builder, sig.args[1], args[1], args[2])
+            size = kind.dtype.bitwidth // 8
+            names = [f"${word}" for word in range(size)]
+            text = (
+                f"{{ .reg .pred %p; .reg .b64 %a; setp.ne.b32 %p, ${size + 2}, 0; "
+                f"mad.wide.s32 %a, ${size + 1}, {size}, ${size}; "
+                f"{' '.join(f'mov.b32 {name}, 0;' for name in names)} "
+                f"@%p ld.global.v{size}.b32 {{{', '.join(names)}}}, [%a]; }}"
+            )
+            flag = builder.zext(args[4], _I32)
+            results = ir.LiteralStructType([_I32] * size)
+            held = _asm(builder, text, "=r," * size + "l,r,r", results, address, args[3], flag)
+            words = [builder.extract_value(held, word) for word in range(size)]
+            _spread(context, builder, sig.args[0], args[0], kind, words)
+            return context.get_dummy_value()
+
+        return signature(types.void, registers, p, i, types.int32, types.boolean), generate
+
+    @intrinsic
+    def store_four(typing, p, i, j, registers):
+        """p[i + j:i + j + 4] = registers[:4], rounded to the nearest."""
+
+        def generate(context, builder, sig, args):
+            kind, address = sig.args[0], global_address(builder, sig.args[0], args[0], args[1])
+            size = kind.dtype.bitwidth // 8
+            names = ", ".join(f"${word + 2}" for word in range(size))
+            text = (
+                f"{{ .reg .b64 %a; mad.wide.s32 %a, $1, {size}, $0; st.global.v{size}.b32 [%a], {{{names}}}; }}"
+            )
+            words = _gathered(context, builder, sig.args[3], args[3], kind, 4)
+            _asm(builder, text, "l,r" + ",r" * size, ir.VoidType(), address, args[2], *words)
+            return context.get_dummy_value()
+
+        return signature(types.void, p, i, types.int32, registers), generate
 
     def _shared(context, builder, kind, value, offset):
         """The address of an element of a shared array, in the shared address space."""

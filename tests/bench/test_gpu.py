@@ -40,6 +40,9 @@ def gpu():
         def tensor_cores(self, dtype, precision):
             return False
 
+        def rungs(self, calls):
+            return {}
+
         def available(self):
             return 10**9
 
@@ -355,6 +358,43 @@ def test_a_layer_is_measured_in_what_the_backend_offers(gpu, layer, tmp_path):
     run = json.loads(out.read_text(encoding="utf-8"))
     assert {row["precision"] for row in run["rows"]} == {"highest", "tf32", "float16"}
     assert run["left out"] == {"convolutions in bfloat16": "no arrays of bfloat16 can be made here"}
+
+
+def test_kernels_that_are_not_chosen_are_measured_too(gpu, layer, tmp_path):
+    pytest.importorskip("torch")
+    import gpu_conv
+
+    gpu.tensor_cores = lambda dtype, precision: True
+    gpu.rungs = lambda calls: {"mma": calls, "wgmma": {"conv2d": calls["conv2d"]}}
+    out = tmp_path / "gpu_conv.json"
+    assert gpu_conv.main(["--out", str(out)], gpu=gpu) == 0
+    rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
+    assert [row["group"] for row in rows if row["precision"] == "tf32"] == [
+        "convolution, tf32, forward", "convolution on mma", "convolution on wgmma",
+        "convolution, tf32, input gradient", "convolution on mma",
+        "convolution, tf32, weight gradient", "convolution on mma",
+    ]  # fmt: skip
+    assert not any(" on " in row["group"] for row in rows if row["precision"] == "highest")
+    assert all(row["peers"].keys() == {"torch channels_last"} for row in rows)
+
+
+def test_a_rung_stands_for_the_table_while_it_is_called():
+    from gpu import Rung
+
+    tuned, can = {}, [("tma", (128, 256)), ("mma", (64, 64)), ("mma", (32, 32))]
+    chooser = SimpleNamespace(
+        _tables={3: tuned}, device=lambda: 3, load=lambda device: chooser._tables[device], Work=lambda *work: work,
+        _choose=SimpleNamespace(capability=lambda: (9, 0)), candidates=lambda work, capability: can)
+    asked = []
+
+    def call(number):
+        asked.append(chooser._tables[3].get(("product", number)))
+
+    mma = Rung("mma", chooser).holding(call)
+    mma(1)
+    assert asked == [("mma", (64, 64))] * 2
+    assert chooser._tables == {3: tuned}
+    assert Rung("wgmma", chooser).holding(call) is None
 
 
 def test_depthwise_layers_are_held_against_the_copy_rate(gpu, monkeypatch, tmp_path):

@@ -69,6 +69,10 @@ def _copy_vectors(x, y, n):
     for first in range(0, n, ptx.lanes(x)):
         ptx.load_vector(held, x, first)
         ptx.store_vector(y, first, held)
+    for first in range(0, n, 4):
+        ptx.load_four(held, x, n - 4, -first, first != 8)
+        held[0] += 1
+        ptx.store_four(y, n, first, held)
 
 
 def _shared_vectors(x, y):
@@ -205,9 +209,14 @@ def test_cuda_floats_as_memory_holds_them(device, name):
 @pytest.mark.parametrize("name", ["float32", *HALVES])
 def test_cuda_vectors_are_copied(device, name):
     values = np.arange(1, 65).astype(dtype_of(name))
-    x, y = device.put(values), device.put(np.zeros(64), values.dtype)
+    x, y = device.put(values), device.put(np.zeros(128), values.dtype)
     kernel(block=1, x=STORAGE, y=STORAGE, n=INT)(_copy_vectors)(1, x, y, 64)
-    assert np.array_equal(device.get(y), values)
+    vectors, fours = device.get(y).reshape(2, -1)
+    assert np.array_equal(vectors, values)
+    want = values.reshape(-1, 4)[::-1].astype(np.float32)
+    want[2] = 0
+    want[:, 0] += 1
+    assert np.array_equal(fours.reshape(-1, 4).astype(np.float32), want)
 
 
 def test_cuda_vectors_of_shared_memory(device):
