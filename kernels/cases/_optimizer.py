@@ -14,7 +14,8 @@ SHARED = {  # options that every optimiser takes, by the case that tries them
     "weight_decay": {"weight_decay": 0.1},
     "maximize": {"maximize": True, "weight_decay": 0.1},
     "l1": {"l1": 0.2, "maximize": True},
-    "clipped": {"grad_scale": 0.3, "clip_value": 0.8, "weight_decay": 0.1, "l1": 0.1},
+    "clipped": {"grad_scale": 0.3, "clip_value": 0.3, "weight_decay": 0.1, "l1": 0.1, "skip": np.array(0, np.int32)},
+    "skipped": {"weight_decay": 0.1, "skip": np.array(1, np.int32)},
 }
 
 State = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]

@@ -18,7 +18,7 @@ def bounded(g, limit):
 @inner
 def gradient(a, p, grad, i, n):
     """The gradient that the optimiser's formula starts from, for the parameters `p`."""
-    g = a.scale * bounded(vload_n(grad, i, n), a.limit)
+    g = bounded(a.scale * vload_n(grad, i, n), a.limit)
     if a.weight_decay:
         g = vfma(p, vsplat(a.weight_decay), g)
     if a.l1:
@@ -30,5 +30,5 @@ def options(
     maximize: bool, weight_decay: float, l1: float, grad_scale: float, clip_value: float
 ) -> dict[str, float]:
     """The arguments named in GRADIENT."""
-    scale = -grad_scale if maximize else grad_scale
+    scale = float(-grad_scale if maximize else grad_scale)
     return {"scale": scale, "limit": clip_value, "weight_decay": weight_decay, "l1": l1}

@@ -49,15 +49,18 @@ def adadelta(
     l1: float = 0.0,
     grad_scale: float = 1.0,
     clip_value: float = 0.0,
+    skip: np.ndarray | None = None,
 ) -> None:
     """One step for all parameters, in place, all arrays C-contiguous; square_avgs are the v, acc_deltas the u.
 
-        g ← ±grad_scale · clip(g, ±clip_value) + weight_decay · θ + l1 · sign(θ)
+        g ← clip(±grad_scale · g, ±clip_value) + weight_decay · θ + l1 · sign(θ)
         v ← ρ v + (1 - ρ) g²
         d = √(u + ε) / √(v + ε) · g
         u ← ρ u + (1 - ρ) d²
         θ ← θ - lr · d
     """
+    if skip:
+        return
     table, blocks, floats = tensor_table(params, grads, square_avgs, acc_deltas)
     _adadelta_blocks(blocks, threads=share(floats), table=table, count=len(params), lr=lr, rho=rho, gain=1 - rho,
                      eps=eps, **options(maximize, weight_decay, l1, grad_scale, clip_value))

@@ -47,13 +47,16 @@ def adagrad(
     l1: float = 0.0,
     grad_scale: float = 1.0,
     clip_value: float = 0.0,
+    skip: np.ndarray | None = None,
 ) -> None:
     """One step (number `step`, from 1) for all parameters, in place, all arrays C-contiguous; state_sums are the s.
 
-        g ← ±grad_scale · clip(g, ±clip_value) + weight_decay · θ + l1 · sign(θ)
+        g ← clip(±grad_scale · g, ±clip_value) + weight_decay · θ + l1 · sign(θ)
         s ← s + g²
         θ ← θ - lr / (1 + (step - 1) · lr_decay) · g / (√s + ε)
     """
+    if skip:
+        return
     table, blocks, floats = tensor_table(params, grads, state_sums)
     rate = lr / (1 + (step - 1) * lr_decay)
     _adagrad_blocks(blocks, threads=share(floats), table=table, count=len(params), rate=rate, eps=eps,

@@ -58,15 +58,18 @@ def adam(
     l1: float = 0.0,
     grad_scale: float = 1.0,
     clip_value: float = 0.0,
+    skip: np.ndarray | None = None,
 ) -> None:
     """One step of Adam for all parameters, in place, all arrays C-contiguous; exp_avgs are the m, exp_avg_sqs the v.
 
-        g ← ±grad_scale · clip(g, ±clip_value) + weight_decay · θ + l1 · sign(θ)
+        g ← clip(±grad_scale · g, ±clip_value) + weight_decay · θ + l1 · sign(θ)
         m ← m + (1 - β1) (g - m)                       v ← β2 v + (1 - β2) g²
         θ ← θ - lr / (1 - β1^step) · m / (√v / √(1 - β2^step) + ε)
 
     With `max_exp_avg_sqs` (AMSGrad) the last line has the largest v so far, which they keep.
     """
+    if skip:
+        return
     lists = params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs
     start = options(maximize, weight_decay, l1, grad_scale, clip_value)
     _step(lists, lr, beta1, beta2, eps, 1.0, step, start)
@@ -89,8 +92,11 @@ def adamw(
     l1: float = 0.0,
     grad_scale: float = 1.0,
     clip_value: float = 0.0,
+    skip: np.ndarray | None = None,
 ) -> None:
     """One step of AdamW: as `adam`, but the decay goes around the gradient, θ ← (1 - lr · weight_decay) θ first."""
+    if skip:
+        return
     lists = params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs
     start = options(maximize, 0.0, l1, grad_scale, clip_value)
     _step(lists, lr, beta1, beta2, eps, 1 - lr * weight_decay, step, start)

@@ -59,16 +59,19 @@ def rmsprop(
     l1: float = 0.0,
     grad_scale: float = 1.0,
     clip_value: float = 0.0,
+    skip: np.ndarray | None = None,
 ) -> None:
     """One step for all parameters, in place, all arrays C-contiguous; square_avgs are the v, grad_avgs the m.
 
-        g ← ±grad_scale · clip(g, ±clip_value) + weight_decay · θ + l1 · sign(θ)
+        g ← clip(±grad_scale · g, ±clip_value) + weight_decay · θ + l1 · sign(θ)
         v ← α v + (1 - α) g²
         m ← m + (1 - α) (g - m)                        only with `grad_avgs` (centered)
         d = g / (√(v - m²) + ε)                        without them √v
         b ← momentum · b + d,   d = b                  only with `buffers`, the b
         θ ← θ - lr · d
     """
+    if skip:
+        return
     table, blocks, floats = tensor_table(params, grads, square_avgs, buffers, grad_avgs)
     _rmsprop_blocks(blocks, threads=share(floats), table=table, count=len(params), lr=lr, alpha=alpha, gain=1 - alpha,
                     eps=eps, momentum=momentum, **options(maximize, weight_decay, l1, grad_scale, clip_value))

@@ -48,16 +48,19 @@ def sgd(
     l1: float = 0.0,
     grad_scale: float = 1.0,
     clip_value: float = 0.0,
+    skip: np.ndarray | None = None,
 ) -> None:
     """One step for all parameters, in place; all arrays C-contiguous, grads[i] and buffers[i] shaped like params[i].
 
-        g ← ±grad_scale · clip(g, ±clip_value) + weight_decay · θ + l1 · sign(θ)
+        g ← clip(±grad_scale · g, ±clip_value) + weight_decay · θ + l1 · sign(θ)
         b ← momentum · b + (1 - dampening) · g          b ← g at the `first` step
         g ← g + momentum · b if nesterov, else b
         θ ← θ - lr · g
 
     `buffers` is None when momentum is 0; then the two middle lines fall away.
     """
+    if skip:
+        return
     table, blocks, floats = tensor_table(params, grads, buffers)
     _sgd_blocks(blocks, threads=share(floats), table=table, count=len(params), lr=lr, momentum=momentum,
                 gain=1 - dampening, nesterov=nesterov, first=first,

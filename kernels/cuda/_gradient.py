@@ -2,7 +2,8 @@
 
 Numbers that change from step to step (a learning rate, the step's number, the scale of clipped gradients) may be Python
 numbers or 0-d arrays on the device. An array is read by the kernel, so that a captured CUDA graph replays with what it
-holds by then.
+holds by then. So is `skip`, int32: unless it is None or holds 0, the kernel changes nothing. It is read with the first
+elements, not before them, so it costs no time.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from ._layout import Array
 from ._math import ZERO, clip, fma
 from ._memory import xp
 from ._numba import device
-from .launch import F32, FLOAT, INT
+from .launch import F32, FLOAT, I32, INT
 from .ptx import given
 
-GRADIENT = {"scale": FLOAT, "scale_at": F32, "maximize": INT, "limit": FLOAT, "weight_decay": FLOAT, "l1": FLOAT}
+GRADIENT = {"scale": FLOAT, "scale_at": F32, "maximize": INT, "limit": FLOAT, "weight_decay": FLOAT, "l1": FLOAT,
+            "skip": I32}
 """The last arguments of a kernel that calls `gradient`."""
 
 
@@ -28,6 +30,12 @@ def number(value, at):
 
 
 @device
+def skipped(skip):
+    """Whether this update is to be left out."""
+    return given(skip) and skip[0] != 0
+
+
+@device
 def bounded(g, limit):
     """g brought into ±limit, unless limit is 0; NaN stays."""
     return clip(g, -limit, limit) if limit != ZERO else g
@@ -36,7 +44,7 @@ def bounded(g, limit):
 @device
 def gradient(g, p, scale, limit, weight_decay, l1):
     """The gradient that the optimiser's formula starts from, for a parameter p; `scale` has the sign."""
-    g = scale * bounded(g, limit)
+    g = bounded(scale * g, limit)
     if weight_decay != ZERO:
         g = fma(weight_decay, p, g)
     if l1 != ZERO:
@@ -53,7 +61,8 @@ def passed(value: Any, dtype: str = "float32") -> tuple[float, Array | None]:
 
 
 def options(
-    maximize: bool, weight_decay: float, l1: float, grad_scale: float | Array, clip_value: float
+    maximize: bool, weight_decay: float, l1: float, grad_scale: float | Array, clip_value: float,
+    skip: Array | None,
 ) -> tuple[Any, ...]:
     """The arguments named in GRADIENT."""
-    return *passed(grad_scale), maximize, clip_value, weight_decay, l1
+    return *passed(grad_scale), maximize, clip_value, weight_decay, l1, skip

@@ -6,7 +6,7 @@ those of `kernels/reference/adadelta.py`; how memory is walked stands in `_tenso
 
 from __future__ import annotations
 
-from ._gradient import GRADIENT, gradient, number, options, passed
+from ._gradient import GRADIENT, gradient, number, options, passed, skipped
 from ._layout import Array
 from ._math import fma
 from ._numba import cuda, types
@@ -17,7 +17,7 @@ from .ptx import lanes, reciprocal, root
 
 @kernel(block=THREADS, **WALK, lr=FLOAT, lr_at=F32, rho=FLOAT, gain=FLOAT, eps=FLOAT, **GRADIENT)
 def _adadelta(table, chunks, sizes, count, aligned, lr, lr_at, rho, gain, eps, scale, scale_at, maximize, limit,
-              weight_decay, l1):
+              weight_decay, l1, skip):
     p = cuda.local.array((UNROLL, WIDEST), types.float32)
     g = cuda.local.array((UNROLL, WIDEST), types.float32)
     v = cuda.local.array((UNROLL, WIDEST), types.float32)
@@ -29,6 +29,8 @@ def _adadelta(table, chunks, sizes, count, aligned, lr, lr_at, rho, gain, eps, s
     fetch(g, table[count + tensor], start, n, aligned)
     fetch(v, square_avg, start, n, aligned)
     fetch(d, acc_delta, start, n, aligned)
+    if skipped(skip):
+        return
     lr, scale = number(lr, lr_at), number(scale, scale_at)
     scale = -scale if maximize else scale
     for u in range(EACH // width):
@@ -57,17 +59,18 @@ def adadelta(
     l1: float = 0.0,
     grad_scale: float | Array = 1.0,
     clip_value: float = 0.0,
+    skip: Array | None = None,
 ) -> None:
     """One step for all parameters, in place; square_avgs are the v, acc_deltas the u; all lie as params do.
 
-        g ← ±grad_scale · clip(g, ±clip_value) + weight_decay · θ + l1 · sign(θ)
+        g ← clip(±grad_scale · g, ±clip_value) + weight_decay · θ + l1 · sign(θ)
         v ← ρ v + (1 - ρ) g²
         d = √(u + ε) / √(v + ε) · g
         u ← ρ u + (1 - ρ) d²
         θ ← θ - lr · d
 
-    lr and grad_scale may be 0-d arrays.
+    lr and grad_scale may be 0-d arrays. `skip`, see `_gradient.py`, is one or None.
     """
-    rest = options(maximize, weight_decay, l1, grad_scale, clip_value)
+    rest = options(maximize, weight_decay, l1, grad_scale, clip_value, skip)
     for blocks, walk in walks(params, grads, square_avgs, acc_deltas):
         _adadelta(blocks, *walk, *passed(lr), rho, 1 - rho, eps, *rest)

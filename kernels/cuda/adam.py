@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from ._gradient import GRADIENT, gradient, number, options, passed
+from ._gradient import GRADIENT, gradient, number, options, passed, skipped
 from ._layout import Array
 from ._math import ONE, expm1, fma, larger
 from ._numba import cuda, types
@@ -23,7 +23,7 @@ from .ptx import given, lanes, reciprocal, root
 @kernel(block=THREADS, blocks_per_sm=4, **WALK, lr=FLOAT, lr_at=F32, log_beta1=FLOAT, gain1=FLOAT, log_beta2=FLOAT,
         beta2=FLOAT, gain2=FLOAT, eps=FLOAT, decay=FLOAT, step=FLOAT, step_at=I64, amsgrad=INT, **GRADIENT)
 def _adam(table, chunks, sizes, count, aligned, lr, lr_at, log_beta1, gain1, log_beta2, beta2, gain2, eps, decay, step,
-          step_at, amsgrad, scale, scale_at, maximize, limit, weight_decay, l1):
+          step_at, amsgrad, scale, scale_at, maximize, limit, weight_decay, l1, skip):
     p = cuda.local.array((UNROLL, WIDEST), types.float32)
     g = cuda.local.array((UNROLL, WIDEST), types.float32)
     m = cuda.local.array((UNROLL, WIDEST), types.float32)
@@ -38,6 +38,8 @@ def _adam(table, chunks, sizes, count, aligned, lr, lr_at, log_beta1, gain1, log
     fetch(v, exp_avg_sq, start, n, aligned)
     if amsgrad:
         fetch(w, table[4 * count + tensor], start, n, aligned)
+    if skipped(skip):
+        return
     lr, scale = number(lr, lr_at), number(scale, scale_at)
     scale = -scale if maximize else scale
     step = np.float32(step_at[0]) if given(step_at) else step
@@ -77,18 +79,19 @@ def adam(
     l1: float = 0.0,
     grad_scale: float | Array = 1.0,
     clip_value: float = 0.0,
+    skip: Array | None = None,
 ) -> None:
     """One step of Adam for all parameters, in place; exp_avgs are the m, exp_avg_sqs the v; all lie as params do.
 
-        g ← ±grad_scale · clip(g, ±clip_value) + weight_decay · θ + l1 · sign(θ)
+        g ← clip(±grad_scale · g, ±clip_value) + weight_decay · θ + l1 · sign(θ)
         m ← m + (1 - β1) (g - m)                       v ← β2 v + (1 - β2) g²
         θ ← θ - lr / (1 - β1^step) · m / (√v / √(1 - β2^step) + ε)
 
     With `max_exp_avg_sqs` (AMSGrad) the last line has the largest v so far, which they keep. lr, grad_scale and step
-    may be 0-d arrays.
+    may be 0-d arrays. `skip`, see `_gradient.py`, is one or None.
     """
     lists = params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs
-    rest = options(maximize, weight_decay, l1, grad_scale, clip_value)
+    rest = options(maximize, weight_decay, l1, grad_scale, clip_value, skip)
     _step(lists, lr, beta1, beta2, eps, 0.0, step, rest)
 
 
@@ -109,10 +112,11 @@ def adamw(
     l1: float = 0.0,
     grad_scale: float | Array = 1.0,
     clip_value: float = 0.0,
+    skip: Array | None = None,
 ) -> None:
     """One step of AdamW: as `adam`, but the decay goes around the gradient, θ ← (1 - lr · weight_decay) θ first."""
     lists = params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs
-    rest = options(maximize, 0.0, l1, grad_scale, clip_value)
+    rest = options(maximize, 0.0, l1, grad_scale, clip_value, skip)
     _step(lists, lr, beta1, beta2, eps, weight_decay, step, rest)
 
 

@@ -7,7 +7,7 @@ momentum, 8 more if centered. The formulas are those of `kernels/reference/rmspr
 
 from __future__ import annotations
 
-from ._gradient import GRADIENT, gradient, number, options, passed
+from ._gradient import GRADIENT, gradient, number, options, passed, skipped
 from ._layout import Array
 from ._math import ZERO, fma, larger
 from ._numba import cuda, types
@@ -19,7 +19,7 @@ from .ptx import lanes, reciprocal, root
 @kernel(block=THREADS, blocks_per_sm=4, **WALK, lr=FLOAT, lr_at=F32, alpha=FLOAT, gain=FLOAT, eps=FLOAT, momentum=FLOAT,
         buffered=INT, centered=INT, **GRADIENT)
 def _rmsprop(table, chunks, sizes, count, aligned, lr, lr_at, alpha, gain, eps, momentum, buffered, centered, scale,
-             scale_at, maximize, limit, weight_decay, l1):
+             scale_at, maximize, limit, weight_decay, l1, skip):
     p = cuda.local.array((UNROLL, WIDEST), types.float32)
     g = cuda.local.array((UNROLL, WIDEST), types.float32)
     v = cuda.local.array((UNROLL, WIDEST), types.float32)
@@ -35,6 +35,8 @@ def _rmsprop(table, chunks, sizes, count, aligned, lr, lr_at, alpha, gain, eps, 
         fetch(b, buffer, start, n, aligned)
     if centered:
         fetch(m, grad_avg, start, n, aligned)
+    if skipped(skip):
+        return
     lr, scale = number(lr, lr_at), number(scale, scale_at)
     scale = -scale if maximize else scale
     for u in range(EACH // width):
@@ -74,19 +76,20 @@ def rmsprop(
     l1: float = 0.0,
     grad_scale: float | Array = 1.0,
     clip_value: float = 0.0,
+    skip: Array | None = None,
 ) -> None:
     """One step for all parameters, in place; square_avgs are the v, grad_avgs the m; all lie as params do.
 
-        g ← ±grad_scale · clip(g, ±clip_value) + weight_decay · θ + l1 · sign(θ)
+        g ← clip(±grad_scale · g, ±clip_value) + weight_decay · θ + l1 · sign(θ)
         v ← α v + (1 - α) g²
         m ← m + (1 - α) (g - m)                        only with `grad_avgs` (centered)
         d = g / (√(v - m²) + ε)                        without them √v
         b ← momentum · b + d,   d = b                  only with `buffers`, the b
         θ ← θ - lr · d
 
-    lr and grad_scale may be 0-d arrays.
+    lr and grad_scale may be 0-d arrays. `skip`, see `_gradient.py`, is one or None.
     """
-    rest = options(maximize, weight_decay, l1, grad_scale, clip_value)
+    rest = options(maximize, weight_decay, l1, grad_scale, clip_value, skip)
     for blocks, walk in walks(params, grads, square_avgs, buffers, grad_avgs):
         _rmsprop(blocks, *walk, *passed(lr), alpha, 1 - alpha, eps, momentum, buffers is not None,
                  grad_avgs is not None, *rest)

@@ -25,6 +25,7 @@ def adadelta(
     l1: float = 0.0,
     grad_scale: float = 1.0,
     clip_value: float = 0.0,
+    skip: np.ndarray | None = None,
 ) -> None:
     """One step for all parameters, in place: with gradient g (from `_gradient.py`)
 
@@ -35,6 +36,8 @@ def adadelta(
 
     square_avgs are the v, acc_deltas the u. Source: Zeiler (2012), arXiv:1212.5701, algorithm 1.
     """
+    if skip:
+        return
     for param, g, v, u in zip(params, grads, square_avgs, acc_deltas):
         g = gradient(param, g, maximize, weight_decay, l1, grad_scale, clip_value)
         v *= rho

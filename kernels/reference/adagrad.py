@@ -25,6 +25,7 @@ def adagrad(
     l1: float = 0.0,
     grad_scale: float = 1.0,
     clip_value: float = 0.0,
+    skip: np.ndarray | None = None,
 ) -> None:
     """One step (number `step`, from 1) for all parameters, in place: with gradient g (from `_gradient.py`)
 
@@ -34,6 +35,8 @@ def adagrad(
     state_sums are the s. Source: Duchi, Hazan and Singer (2011), "Adaptive subgradient methods for online learning and
     stochastic optimization", JMLR 12, figure 1 with diagonal matrices; torch.optim.Adagrad (conventions).
     """
+    if skip:
+        return
     for param, g, s in zip(params, grads, state_sums):
         g = gradient(param, g, maximize, weight_decay, l1, grad_scale, clip_value)
         s += g * g

@@ -42,8 +42,11 @@ def adam(
     l1: float = 0.0,
     grad_scale: float = 1.0,
     clip_value: float = 0.0,
+    skip: np.ndarray | None = None,
 ) -> None:
     """One step of Adam for all parameters, in place; exp_avgs, exp_avg_sqs, max_exp_avg_sqs: m, v and w."""
+    if skip:
+        return
     maxima = max_exp_avg_sqs or [None] * len(params)
     for param, g, m, v, w in zip(params, grads, exp_avgs, exp_avg_sqs, maxima):
         g = gradient(param, g, maximize, weight_decay, l1, grad_scale, clip_value)
@@ -67,8 +70,11 @@ def adamw(
     l1: float = 0.0,
     grad_scale: float = 1.0,
     clip_value: float = 0.0,
+    skip: np.ndarray | None = None,
 ) -> None:
     """One step of AdamW for all parameters, in place; exp_avgs, exp_avg_sqs, max_exp_avg_sqs: m, v and w."""
+    if skip:
+        return
     maxima = max_exp_avg_sqs or [None] * len(params)
     for param, g, m, v, w in zip(params, grads, exp_avgs, exp_avg_sqs, maxima):
         g = gradient(param, g, maximize, 0.0, l1, grad_scale, clip_value)

@@ -27,6 +27,7 @@ def rmsprop(
     l1: float = 0.0,
     grad_scale: float = 1.0,
     clip_value: float = 0.0,
+    skip: np.ndarray | None = None,
 ) -> None:
     """One step for all parameters, in place: with gradient g (from `_gradient.py`)
 
@@ -40,6 +41,8 @@ def rmsprop(
     counts as 0. Sources: Tieleman and Hinton (2012), Neural networks for machine learning, lecture 6.5; Graves (2013),
     arXiv:1308.0850, eqs. 38 to 45, for the centered form; torch.optim.RMSprop (ε is outside the root).
     """
+    if skip:
+        return
     none = [None] * len(params)
     for param, g, v, b, m in zip(params, grads, square_avgs, buffers or none, grad_avgs or none):
         g = gradient(param, g, maximize, weight_decay, l1, grad_scale, clip_value)

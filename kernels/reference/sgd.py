@@ -24,6 +24,7 @@ def sgd(
     l1: float = 0.0,
     grad_scale: float = 1.0,
     clip_value: float = 0.0,
+    skip: np.ndarray | None = None,
 ) -> None:
     """One step for all parameters, in place: with gradient g (from `_gradient.py`), buffer b and parameter θ
 
@@ -35,6 +36,8 @@ def sgd(
     the shape of params[i]. Sources: Polyak (1964); Sutskever et al. (2013) for Nesterov's form;
     torch.optim.SGD (conventions).
     """
+    if skip:
+        return
     for i, (param, g) in enumerate(zip(params, grads)):
         g = gradient(param, g, maximize, weight_decay, l1, grad_scale, clip_value)
         if buffers is not None:

@@ -60,5 +60,5 @@ class Adadelta(Optimizer):
 
     def _update(self, group: dict[str, Any], params: list[Parameter], grads: list[Any], first: dict[str, Any]) -> None:
         options = {name: group[name] for name in ("lr", "rho", "eps")} | first
-        for _, kernels, lists in self._in_step(params, grads, "square_avg", "acc_delta"):
+        for _, kernels, lists in self._in_step(params, grads, first, "square_avg", "acc_delta"):
             kernels.adadelta(*lists, **options)

@@ -69,5 +69,5 @@ class Adagrad(Optimizer):
 
     def _update(self, group: dict[str, Any], params: list[Parameter], grads: list[Any], first: dict[str, Any]) -> None:
         options = {name: group[name] for name in ("lr", "lr_decay", "eps")} | first
-        for step, kernels, lists in self._in_step(params, grads, "sum"):
+        for step, kernels, lists in self._in_step(params, grads, first, "sum"):
             kernels.adagrad(*lists, step=step, **options)

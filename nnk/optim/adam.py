@@ -73,7 +73,7 @@ class Adam(Optimizer):
         beta1, beta2 = group["betas"]
         options = {"lr": group["lr"], "beta1": beta1, "beta2": beta2, "eps": group["eps"]} | first
         largest = "max_exp_avg_sq" if group["amsgrad"] else None
-        for step, kernels, lists in self._in_step(params, grads, "exp_avg", "exp_avg_sq", largest):
+        for step, kernels, lists in self._in_step(params, grads, first, "exp_avg", "exp_avg_sq", largest):
             kernel = kernels.adamw if group["decoupled_weight_decay"] else kernels.adam
             kernel(*lists, step=step, **options)
 

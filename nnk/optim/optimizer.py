@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nnk import backend
-from nnk.dials import dial
+from nnk.dials import dial, only_eager
 from nnk.nn import arguments
 from nnk.nn.parameter import Parameter
 from nnk.nn.utils import clip_scale, get_total_norm
@@ -59,11 +59,12 @@ class Optimizer:
         raise NotImplementedError
 
     def _in_step(
-        self, params: list[Parameter], grads: list[Any], *names: str | None
+        self, params: list[Parameter], grads: list[Any], first: dict[str, Any], *names: str | None
     ) -> Iterator[tuple[Any, ModuleType, list[list[Any] | None]]]:
         """Yield (step, kernels, lists) for parameters that take the same step: data, gradients, the states of `names`.
 
-        `step` is a `dial`. States begin with zeros and steps with 1; the list of a name that is None is None.
+        `step` is a `dial`, or where an update may be left out an array. States begin with zeros and steps with 1; the
+        list of a name that is None is None.
         """
         # A parameter that had no gradient for a while is at an earlier step; usually all are at the same.
         steps: dict[int, list[tuple[Parameter, Any]]] = {}
@@ -72,13 +73,15 @@ class Optimizer:
             for name in names:
                 if name is not None and name not in state:
                     state[name] = np.zeros_like(parameter.data)
-            steps.setdefault(state["step"], []).append((parameter, grad))
+            step = state["step"]
+            steps.setdefault(step if isinstance(step, int) else id(step), []).append((parameter, grad))
         for pairs in steps.values():
             states = [self.state[parameter] for parameter, _ in pairs]
             lists = [[parameter.data for parameter, _ in pairs], [grad for _, grad in pairs]]
             lists += [None if name is None else [state[name] for state in states] for name in names]
             kernels = backend.of(*(array for arrays in lists for array in arrays or ()))
-            yield dial(partial(_count, states), "int64"), kernels, lists
+            skip = first.get("skip")
+            yield dial(partial(_count, states), "int64") if skip is None else _count_there(states, skip), kernels, lists
 
     def _check_all(self, group: dict[str, Any]) -> None:
         self._check(group)
@@ -120,14 +123,16 @@ class Optimizer:
         *,
         clip_norm: float | None = None,
         clip_value: float | None = None,
-        grad_scale: float = 1.0,
+        grad_scale: Any = 1.0,
+        skip: Any = None,
     ) -> Any:
         """Update every parameter that has a gradient; return what `closure`, called first, returned.
 
         `clip_norm` and `clip_value` clip the gradients as `nnk.nn.utils.clip_grad_norm_(params, clip_norm)` and
         `clip_grad_value_(params, clip_value)` would, in the pass of the update: `.grad` stays as it is. A parameter's
         `constraint` is applied after its update and the noise. The gradients are taken times `grad_scale`, before all
-        that: for a loss that was scaled up.
+        that: for a loss that was scaled up. Where `skip`, a 0-d int32 array, is not 0, nothing is updated, and no step
+        counted. Both may lie on the device, where alone they are looked at.
 
         Raises ValueError on a negative clip_norm, a clip_value that is not above 0, and on both.
         """
@@ -138,12 +143,14 @@ class Optimizer:
             if params:
                 work.append((group, params, [_gradient(parameter) for parameter in params]))
         clipping = _clipping([grad for _, _, grads in work for grad in grads], clip_norm, clip_value, grad_scale)
+        if skip is not None:
+            clipping["skip"] = skip
         for group, params, grads in work:
             first = {name: group[name] for name in ("weight_decay", "maximize")} | clipping
             now = {**group, "lr": dial(partial(group.__getitem__, "lr"))}
             self._update(now, params, grads, first | {"l1": group["l1"]} if "l1" in group else first)
             if group.get("noise"):
-                perturb(params, group["noise"])
+                perturb(params, group["noise"], skip)
             for parameter in params:
                 if parameter.constraint is not None:
                     parameter.constraint(parameter.data)
@@ -192,9 +199,22 @@ class Optimizer:
 
 
 def _count(states: list[dict[str, Any]]) -> int:
+    step = int(states[0]["step"]) + 1
     for state in states:
-        state["step"] += 1
-    return states[0]["step"]
+        state["step"] = step
+    return step
+
+
+def _count_there(states: list[dict[str, Any]], skip: Any) -> Any:
+    """Count on the device of `skip`, which says there whether the step is none; the states share the number."""
+    step = states[0]["step"]
+    if isinstance(step, int):
+        only_eager("the first update that may be left out")
+        step = backend.asarray_on(np.array(step), backend.device_of(skip))
+        for state in states:
+            state["step"] = step
+    step += 1 - skip
+    return step
 
 
 def _gradient(parameter: Parameter) -> Any:
@@ -216,15 +236,15 @@ def check_clipping(clip_norm: float | None, clip_value: float | None) -> None:
 
 
 def _clipping(
-    grads: list[Any], clip_norm: float | None, clip_value: float | None, grad_scale: float
-) -> dict[str, float]:
-    """Return the options of kernels that scale and clip gradients: grad_scale · clip(g, ±clip_value)."""
+    grads: list[Any], clip_norm: float | None, clip_value: float | None, grad_scale: Any
+) -> dict[str, Any]:
+    """Return the options of kernels that scale and clip gradients: clip(grad_scale · g, ±clip_value)."""
     check_clipping(clip_norm, clip_value)
-    options = {} if grad_scale == 1 else {"grad_scale": grad_scale}
+    options = {"grad_scale": grad_scale}
     if clip_norm is not None:
         options["grad_scale"] = clip_scale(clip_norm, get_total_norm(grads) * grad_scale) * grad_scale
     if clip_value is not None:
-        options["clip_value"] = clip_value / grad_scale
+        options["clip_value"] = clip_value
     return options
 
 

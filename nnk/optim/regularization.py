@@ -83,8 +83,10 @@ def max_norm_(model: Module, limit: float) -> None:
         constraint(parameter.data)
 
 
-def perturb(parameters: list[Parameter], std: float) -> None:
+def perturb(parameters: list[Parameter], std: float, skip: Any = None) -> None:
     """Add Gaussian noise to all parameters, in place, drawn from the seed of `nnk.manual_seed` and the number of calls.
+
+    Where `skip`, a 0-d array, is 1, the noise is 0.
 
     The same on every backend and any number of threads; a run that is resumed goes on with the same noise.
     """
@@ -95,9 +97,10 @@ def perturb(parameters: list[Parameter], std: float) -> None:
         if parameter.size:
             rows = parameter.data.reshape(parameter.shape[0] if parameter.ndim > 1 else 1, 1, 1, -1)
             device = backend.device_of(rows)
+            stds = backend.asarray_on(np.full(len(rows), std), device)
             backend.of(rows).image_noise(
                 rows,
-                backend.asarray_on(np.full(len(rows), std), device),
+                stds if skip is None else stds * (1 - skip),
                 backend.asarray_on(np.arange(first, first + len(rows)), device),
                 seed=seed,
                 call=call & 0xFFFFFFFF,

@@ -66,5 +66,5 @@ class RMSprop(Optimizer):
         options = {name: group[name] for name in ("lr", "alpha", "eps", "momentum")} | first
         buffer = "momentum_buffer" if group["momentum"] > 0 else None
         mean = "grad_avg" if group["centered"] else None
-        for _, kernels, lists in self._in_step(params, grads, "square_avg", buffer, mean):
+        for _, kernels, lists in self._in_step(params, grads, first, "square_avg", buffer, mean):
             kernels.rmsprop(*lists, **options)

@@ -72,12 +72,13 @@ class SGD(Optimizer):
             arrays = [parameter.data for parameter in params]
             backend.of(*arrays, *grads).sgd(arrays, grads, None, **options)
             return
-        # A parameter without a buffer yet takes its first step; usually all do or none does.
+        # A parameter without a buffer yet takes its first step; usually all do or none does. Where that
+        # is left out on the device the buffer stays 0; dampening then counts from the next gradient on.
         rows: dict[bool, list[tuple]] = {True: [], False: []}
         for parameter, grad in zip(params, grads):
             buffer = self.state.get(parameter, {}).get("momentum_buffer")
             fresh = buffer is None
-            rows[fresh].append((parameter.data, grad, np.empty_like(parameter.data) if fresh else buffer, parameter))
+            rows[fresh].append((parameter.data, grad, np.zeros_like(parameter.data) if fresh else buffer, parameter))
         for fresh, some in rows.items():
             if some:
                 arrays, grads, buffers, owners = map(list, zip(*some))

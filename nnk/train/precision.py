@@ -8,8 +8,9 @@ import numpy as np
 
 from nnk import backend, nn, optim
 
+from .loss_scale import LossScale
+
 PRECISIONS = {None: "float32", "bf16": "bfloat16", "fp16": "float16"}
-FIRST_SCALE, GROWTH, PATIENCE = 2.0**16, 2.0, 2000
 
 
 class MixedPrecision:
@@ -19,11 +20,9 @@ class MixedPrecision:
     and add up in float32. Parameters stay float32, and are what the optimiser updates: they are rounded where a kernel
     packs them. The model's output is widened before the loss, and the loss's gradient rounded behind it.
 
-    bfloat16 has float32's range. float16 has not: small gradients would vanish, so the loss is scaled by a factor s,
-    the gradients by 1/s. When a gradient overflows, the update is skipped and s halved; after 2000 updates without
-    that, s is doubled. This looks at a number of each step on the host, so a float16 step is no CUDA graph.
+    bfloat16 has float32's range. float16 has not: small gradients would vanish, so the loss is scaled (`LossScale`).
 
-    Source: Micikevicius et al. (2018), Mixed precision training, arXiv:1710.03740, sections 3.1 and 3.2.
+    Source: Micikevicius et al. (2018), Mixed precision training, arXiv:1710.03740, section 3.1.
     """
 
     def __init__(self, name: str | None):
@@ -31,9 +30,7 @@ class MixedPrecision:
             raise ValueError(f"precision is {name!r}, expected one of {', '.join(map(repr, PRECISIONS))}")
         self.name = name
         self.dtype = backend.named_dtype(PRECISIONS[name])
-        self.scales = name == "fp16"
-        self.scale = FIRST_SCALE if self.scales else 1.0
-        self.good = self.skipped = 0  # updates since the scale changed, updates that were left out
+        self.loss_scale = LossScale() if name == "fp16" else None
 
     def check(self, model: nn.Module) -> None:
         """Raise ValueError unless the model is float32 and computes on a GPU."""
@@ -57,25 +54,22 @@ class MixedPrecision:
         """Return y in float32, for the loss."""
         return y if self.name is None or y.dtype == np.float32 else y.astype(np.float32)
 
+    def weigh(self, gradient: Any) -> Any:
+        """Return the gradient of the loss to itself, as backward shall begin with it."""
+        return gradient if self.loss_scale is None else self.loss_scale.times(gradient)
+
     def update(self, optimizer: optim.Optimizer, clipping: dict[str, float]) -> None:
-        """Let the optimiser make its update from scaled gradients, or leave it out where one is not finite."""
-        if not self.scales:
+        """Let the optimiser make its update from the gradients of what `weigh` returned."""
+        if self.loss_scale is None:
             optimizer.step(**clipping)
-            return
-        owners = (parameter for group in optimizer.param_groups for parameter in group["params"])
-        if np.isfinite(float(nn.utils.get_total_norm([p.grad for p in owners if p.grad is not None]))):
-            optimizer.step(grad_scale=1 / self.scale, **clipping)
-            self.good += 1
         else:
-            self.skipped += 1
-            self.good, self.scale = 0, max(self.scale / GROWTH, 1.0)
-        if self.good == PATIENCE:
-            self.good, self.scale = 0, self.scale * GROWTH
+            self.loss_scale.update(optimizer, clipping)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what `load_state_dict` takes."""
-        return {"scale": self.scale, "good": self.good, "skipped": self.skipped}
+        return {} if self.loss_scale is None else self.loss_scale.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with a scale."""
-        self.scale, self.good, self.skipped = state["scale"], state["good"], state["skipped"]
+        if self.loss_scale is not None:
+            self.loss_scale.load_state_dict(state)

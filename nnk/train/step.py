@@ -56,7 +56,7 @@ class Step:
             raise ValueError(f"loss has shape {np.shape(loss)}, expected one number: reduction='mean' or 'sum'")
         value = loss if backend.on_gpu(loss) else float(loss)
         if backend.on_gpu(loss) or math.isfinite(value):
-            gradient = self.loss.backward(np.full_like(loss, weight * precision.scale))
+            gradient = self.loss.backward(precision.weigh(np.full_like(loss, weight)))
             self.model.backward(precision.narrow(gradient), input_grad=False)
         return value, output
 

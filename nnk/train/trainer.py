@@ -77,7 +77,7 @@ class Trainer:
             optimizer and metrics are all nnk's own and accumulate is 1; True with others too, which must not compute
             on the host what changes from step to step, and raises where it cannot be done; False does not.
         precision: "bf16" or "fp16" trains a float32 model on a GPU in mixed precision (`nnk.train.precision`); with
-            "fp16" the history has a column of the updates skipped so far, and steps are no graphs. None is float32.
+            "fp16" the history has a column of the updates skipped so far. None is float32.
         callbacks: more callbacks; those that keep a state come before the run directory's own, the others after.
         out: the run directory; None keeps no files.
         config: JSON-ready facts that belong to the run (names, rates, …). They are kept in config.json, and a
@@ -89,7 +89,7 @@ class Trainer:
             is no list of `Callback`.
         ValueError: an unknown ``scheduler_interval``, or "step" with ReduceLROnPlateau; ``batch_size`` or
             ``accumulate`` below 1; a negative ``clip_norm``, a ``clip_value`` that is not above 0, or both; an unknown
-            ``precision``; ``graph=True`` with "fp16" or an ``accumulate`` above 1.
+            ``precision``; ``graph=True`` with an ``accumulate`` above 1.
     """
 
     def __init__(
@@ -144,12 +144,10 @@ class Trainer:
         clipping = {"clip_norm": clip_norm, "clip_value": clip_value}
         self.clipping = {name: float(value) for name, value in clipping.items() if value is not None}
         self.precision = MixedPrecision(precision)
-        if self.precision.scales and graph:
-            raise ValueError("graph is True with precision 'fp16', whose updates the host decides on")
         if self.accumulate > 1 and graph:
             raise ValueError(f"graph is True with accumulate {accumulate}, whose steps differ from one another")
         self._step = Step(model, self.loss, self.optimizer, metrics, self.accumulate, self.clipping, self.precision)
-        self._graphs = StepGraphs(self._step, False if self.precision.scales else graph)
+        self._graphs = StepGraphs(self._step, graph)
         for callback in callbacks:
             if not isinstance(callback, Callback):
                 raise TypeError(f"callbacks holds {callback!r}, expected instances of nnk.train.Callback")
@@ -356,8 +354,8 @@ class Trainer:
     def _finish_epoch(self, val: DataLoader | Iterable | None) -> None:
         self._look()
         row = {"epoch": self.epoch + 1, "lr": self.lr, **self.means.means()}
-        if self.precision.scales:
-            row["skipped"] = self.precision.skipped
+        if self.precision.loss_scale is not None:
+            row["skipped"] = self.precision.state_dict()["skipped"]
         if val is not None:
             row |= {f"val_{name}": value for name, value in self.evaluate(val).items()}
         if isinstance(self.scheduler, optim.lr_scheduler.ReduceLROnPlateau):

@@ -307,6 +307,19 @@ def write(slots, values):
     slots.host[: len(values)] = values
 
 
+def adjust(norm, scale, counts, patience):
+    factor = np.asarray(1 / scale)
+    if not np.isfinite(norm):
+        counts[...] = 0, counts[1] + 1
+        scale[...] = max(scale / 2, 1)
+        return factor, np.array(1, np.int32)
+    counts[0] += 1
+    if counts[0] == patience:
+        counts[0] = 0
+        scale *= 2
+    return factor, np.array(0, np.int32)
+
+
 def install(monkeypatch):
     """Let nnk find this in place of CuPy, with the CPU kernels as those of the GPU."""
     from nnk import backend
@@ -318,7 +331,10 @@ def install(monkeypatch):
     monkeypatch.setitem(backend._loaded, "cuda", Kernels(backend.kernels("cpu")))
     monkeypatch.setitem(backend._loaded, "cuda._layout", Kernels(backend.kernels("cpu._layout")))
     original = backend.kernels
-    slots = types.SimpleNamespace(write=write)
-    monkeypatch.setattr(backend, "kernels", lambda name: slots if name == "cuda._slots" else original(name))
+    helpers = {
+        "cuda._slots": types.SimpleNamespace(write=write),
+        "cuda._loss_scale": types.SimpleNamespace(adjust=lambda *args: run(adjust, *args)),
+    }
+    monkeypatch.setattr(backend, "kernels", lambda name: helpers.get(name) or original(name))
     State.tape, State.syncs, State.uploads, State.log = None, 0, 0, []
     return this

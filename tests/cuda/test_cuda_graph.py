@@ -1,6 +1,7 @@
 """Training with a stand-in for CuPy, which captures steps and repeats them: they end where the CPU's do."""
 
 import copy
+import sys
 import warnings
 
 import numpy as np
@@ -8,8 +9,16 @@ import pytest
 
 import nnk
 from nnk import backend, nn, optim
-from nnk.train import ExponentialMovingAverage, NonFiniteError, StochasticWeightAveraging, Trainer, graph, recompute_bn
-from nnk.train.callbacks import Callback
+from nnk.train import (
+    ExponentialMovingAverage,
+    NonFiniteError,
+    StochasticWeightAveraging,
+    Trainer,
+    graph,
+    loss_scale,
+    recompute_bn,
+)
+from nnk.train.callbacks import Callback, Checkpoint
 
 
 def images(count=32, seed=0):
@@ -90,6 +99,122 @@ def test_nobody_waits_between_looks(cupy):
     made.fit(images(), epochs=2)
     assert len(set(seen[:4])) == 1
     assert replays(made) == 4 * 3 - graph.WARM_UP
+
+
+def scaled(make=None, scale=2.0**16, **options):
+    """A trainer that scales its loss as for float16; the stand-in computes in float32."""
+    made = trainer(make=make, precision="fp16", **options)
+    made.precision.dtype = np.dtype(np.float32)
+    made.precision.loss_scale.scale.fill(scale)
+    return made
+
+
+@pytest.mark.parametrize("name", MAKE)
+@pytest.mark.parametrize("clip", [{}, {"clip_norm": 0.5}, {"clip_value": 0.1}], ids=["", "norm", "value"])
+def test_a_scaled_loss_ends_where_any_does(cupy, name, clip):
+    """Powers of two change no digit, in replays neither."""
+    ends = []
+    for start, options in ((scaled, {}), (scaled, {"graph": False}), (trainer, {})):
+        ends.append(start(make=MAKE[name], **options, **clip))
+        ends[-1].fit(images(29), epochs=4)
+    captured, eager, plain = ends
+    assert replays(captured) == 4 * 3 - graph.WARM_UP
+    assert [row.pop("skipped") for row in captured.history + eager.history] == [0] * 8
+    same_ends(captured, plain, rtol=0)
+    same_ends(eager, plain, rtol=0)
+
+
+class Watch(Callback):
+    """Notes what every step did: did the weights move, how many updates were left out before, the scale then."""
+
+    def fit_start(self, trainer):
+        self.steps, self.syncs = [], []
+        self.last = trainer.model[0].weight.data.get()
+
+    def batch_end(self, trainer, samples):
+        self.syncs.append(sys.modules["cupy"].State.syncs)
+        before, self.last = self.last, trainer.model[0].weight.data.get()
+        state = trainer.precision.state_dict()
+        self.steps.append(((self.last != before).any(), state["skipped"], np.log2(state["scale"])))
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_an_overflow_within_a_graph_leaves_the_update_out(cupy, monkeypatch, name):
+    monkeypatch.setattr(loss_scale, "PATIENCE", 5)
+    watch = Watch()
+    made = scaled(MAKE[name], scale=2.0**70, scheduler=False, callbacks=[watch])
+    made.fit(images(), epochs=6)
+    eager = scaled(MAKE[name], scale=2.0**70, scheduler=False, graph=False)
+    eager.fit(images(), epochs=6)
+    assert replays(made) == 4 * 6 - graph.WARM_UP
+    same_ends(made, eager, rtol=0)
+    skipped = made.history[-1]["skipped"]
+    assert graph.WARM_UP < skipped < 20, "nothing was left out within a graph, or all"
+    exponent, good = 70, 0
+    for step, (moved, left_out, now) in enumerate(watch.steps):
+        if left_out > (watch.steps[step - 1][1] if step else 0):
+            exponent, good = exponent - 1, 0
+            assert not moved
+        else:
+            assert moved
+            good += 1
+            exponent, good = (exponent + 1, 0) if good == 5 else (exponent, good)
+        assert now == exponent
+    assert exponent > 70 - skipped, "the scale was never doubled"
+    for state in made.optimizer.state_dict()["state"].values():
+        assert int(state.get("step", 24 - skipped)) == 24 - skipped
+
+
+def test_nobody_waits_for_the_scale(cupy):
+    made = scaled()
+    made.fit(images(), epochs=1)
+    seen = []
+
+    class Count(Callback):
+        def batch_end(self, trainer, samples):
+            seen.append(cupy.State.syncs)
+
+    made.callbacks.append(Count())
+    made.fit(images(), epochs=2)
+    made._graphs.wanted = False
+    made.fit(images(), epochs=1)
+    assert [len(set(seen[i : i + 4])) for i in (0, 4, 8)] == [1, 1, 1]
+
+
+def test_a_scaled_run_cut_off_in_an_epoch_ends_the_same(cupy, monkeypatch, tmp_path):
+    monkeypatch.setattr(loss_scale, "PATIENCE", 4)
+
+    class Cut(Exception):
+        pass
+
+    class Die(Callback):
+        def batch_end(self, trainer, samples):
+            if (trainer.epoch, trainer.batch) == (3, 3):
+                raise Cut
+
+    whole = scaled(scale=2.0**70, out=tmp_path / "whole")
+    whole.fit(images(29), epochs=6)
+    options = {"scale": 2.0**70, "out": tmp_path / "run"}
+    with pytest.raises(Cut):
+        scaled(callbacks=[Checkpoint(steps=2), Die()], **options).fit(images(29), epochs=6)
+    nnk.manual_seed(3)
+    second = scaled(callbacks=[Checkpoint(steps=2)], **options)
+    second.fit(images(29), epochs=6, resume=True)
+    same_ends(second, whole, rtol=0)
+    assert second.history == whole.history
+    assert second.precision.state_dict() == whole.precision.state_dict()
+    ours, theirs = (made.optimizer.state_dict()["state"] for made in (second, whole))
+    assert [int(state["step"]) for state in ours.values()] == [int(state["step"]) for state in theirs.values()]
+
+
+def test_steps_are_counted_on_the_host_again_without_a_scale(cupy):
+    """One optimiser, first in mixed precision, then without."""
+    made = scaled()
+    made.fit(images(), epochs=2)
+    plain = Trainer(made.model, optimizer=made.optimizer, batch_size=8, seed=1)
+    plain.fit(images(), epochs=2)
+    assert replays(plain) == 4 * 2 - graph.WARM_UP
+    assert {state["step"] for state in made.optimizer.state.values()} == {16}
 
 
 def test_a_resumed_run_continues_bit_for_bit(cupy, tmp_path):

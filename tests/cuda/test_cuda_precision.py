@@ -1,12 +1,12 @@
-"""Mixed precision: in the simulator, on small images; its bookkeeping without it."""
+"""Mixed precision, in the simulator, on small images."""
 
 import numpy as np
 import pytest
 
 import nnk
 from nnk import nn, optim
-from nnk.train import Trainer
-from nnk.train.precision import FIRST_SCALE, PATIENCE, MixedPrecision
+from nnk.train import Trainer, loss_scale
+from nnk.train.precision import MixedPrecision
 
 
 def network():
@@ -50,42 +50,67 @@ def test_cuda_a_half_trains_as_float32_does(precision, near):
         assert got.dtype == np.float32
         assert got.grad.dtype == np.float32
         np.testing.assert_allclose(got.data, want.data, atol=near)
-    assert halved.precision.skipped == 0
+    assert [row.get("skipped") for row in halved.history] == [0 if precision == "fp16" else None]
 
 
 @pytest.mark.usefixtures("simulator")
 def test_cuda_an_overflow_skips_the_update():
     model = network()
     before = [parameter.data.copy() for parameter in model.parameters()]
-    trainer = Trainer(model, optimizer=optim.SGD(model.parameters(), 0.1), precision="fp16")
-    trainer.precision.scale = 2.0**40
+    optimizer = optim.Adam(model.parameters())
+    trainer = Trainer(model, optimizer=optimizer, precision="fp16")
+    trainer.precision.loss_scale.scale.fill(2.0**40)
     with nnk.use_backend("cuda"):
         row = trainer.fit([batch()], epochs=1)[-1]
-    assert row["skipped"] == trainer.precision.skipped == 1
-    assert trainer.precision.scale == 2.0**39
+        assert row["skipped"] == 1
+        assert trainer.precision.state_dict() == {"scale": 2.0**39, "good": 0, "skipped": 1}
+        for old, parameter in zip(before, model.parameters()):
+            np.testing.assert_array_equal(parameter.data, old)
+        trainer.precision.load_state_dict({"scale": 2.0**16, "good": 0, "skipped": 1})
+        trainer.fit([batch()], epochs=1)
     for old, parameter in zip(before, model.parameters()):
-        np.testing.assert_array_equal(parameter.data, old)
+        state = optimizer.state[parameter]
+        assert state["step"] == 1
+        # The first update of all: Adam's moves every weight by its rate.
+        g = state["exp_avg"] * 10
+        np.testing.assert_allclose(old - parameter.data, 1e-3 * g / (np.abs(g) + 1e-8), rtol=1e-3, atol=1e-7)
 
 
-def stepped(scaler, gradient):
+def stepped(scale, gradient):
     parameter = nn.Parameter(np.zeros(2, np.float32))
     parameter.grad = np.full(2, gradient, np.float32)
-    scaler.update(optim.SGD([parameter], 1.0), {})
+    with nnk.use_backend("cuda"):
+        scale.update(optim.SGD([parameter], 1.0), {})
     return parameter.data
 
 
-def test_cuda_the_scale_moves_with_the_gradients():
-    scaler = MixedPrecision("fp16")
-    np.testing.assert_array_equal(stepped(scaler, FIRST_SCALE), [-1, -1])
-    np.testing.assert_array_equal(stepped(scaler, np.inf), [0, 0])
-    np.testing.assert_array_equal(stepped(scaler, np.nan), [0, 0])
-    assert (scaler.scale, scaler.good, scaler.skipped) == (FIRST_SCALE / 4, 0, 2)
-    scaler.good = PATIENCE - 1
-    stepped(scaler, 1.0)
-    assert (scaler.scale, scaler.good) == (FIRST_SCALE / 2, 0)
+@pytest.mark.usefixtures("simulator")
+def test_cuda_the_scale_moves_with_the_gradients(monkeypatch):
+    monkeypatch.setattr(loss_scale, "PATIENCE", 3)
+    scale = MixedPrecision("fp16").loss_scale
+    first = 2.0**16
+    np.testing.assert_array_equal(stepped(scale, first), [-1, -1])
+    np.testing.assert_array_equal(stepped(scale, np.inf), [0, 0])
+    np.testing.assert_array_equal(stepped(scale, np.nan), [0, 0])
+    assert scale.state_dict() == {"scale": first / 4, "good": 0, "skipped": 2}
+    for good in (1, 2):
+        stepped(scale, 1.0)
+        assert scale.state_dict() == {"scale": first / 4, "good": good, "skipped": 2}
+    stepped(scale, 1.0)
+    assert scale.state_dict() == {"scale": first / 2, "good": 0, "skipped": 2}
     other = MixedPrecision("fp16")
-    other.load_state_dict(scaler.state_dict())
-    assert other.state_dict() == scaler.state_dict()
+    other.load_state_dict(scale.state_dict())
+    assert other.state_dict() == scale.state_dict()
+
+
+@pytest.mark.usefixtures("simulator")
+def test_cuda_the_scale_has_bounds(monkeypatch):
+    monkeypatch.setattr(loss_scale, "PATIENCE", 1)
+    scale = MixedPrecision("fp16").loss_scale
+    for start, gradient, end in ((1.0, np.nan, 1.0), (2.0**125, 0.0, 2.0**126), (2.0**126, 0.0, 2.0**126)):
+        scale.load_state_dict({"scale": start, "good": 0, "skipped": 0})
+        stepped(scale, gradient)
+        assert scale.state_dict()["scale"] == end
 
 
 @pytest.mark.parametrize("clipping", [{"clip_norm": 0.5}, {"clip_value": 0.25}, {}])
@@ -103,8 +128,6 @@ def test_cuda_mixed_precision_is_refused_where_it_cannot_be():
     model = network()
     with pytest.raises(ValueError, match="precision is 'half', expected one of None, 'bf16', 'fp16'"):
         Trainer(model, precision="half")
-    with pytest.raises(ValueError, match="graph is True with precision 'fp16'"):
-        Trainer(model, precision="fp16", graph=True)
     with pytest.raises(ValueError, match=r"0\.weight is on the CPU.*model.to\('cuda'\)"):
         Trainer(model, precision="fp16").fit([batch()])
     with pytest.raises(ValueError, match=r"0\.weight is float64, expected float32"):

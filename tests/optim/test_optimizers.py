@@ -365,6 +365,44 @@ def test_clipping_and_penalties_within_the_update(rng, name, clip, backend):
     assert ours.state_dict()["param_groups"][0]["l1"] == l1
 
 
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_an_update_that_is_left_out_never_was(rng, name, options):
+    ours = parameters(rng)
+    theirs = copy.deepcopy(ours)
+    some, all_ = getattr(optim, name)(ours, **options), getattr(optim, name)(theirs, **options)
+    for step in range(1 if options.get("dampening") else 0, 8):
+        give_gradients(rng, ours)
+        for our, their in zip(ours, theirs):
+            their.grad = our.grad
+        if step % 3 == 0:
+            for parameter in ours:
+                parameter.grad = np.full_like(parameter.grad, np.nan)
+            some.step(skip=np.array(1, np.int32))
+        else:
+            some.step(skip=np.array(0, np.int32), grad_scale=np.array(1.0))
+            all_.step()
+    for our, their in zip(ours, theirs):
+        np.testing.assert_array_equal(our.data, their.data)
+    give_gradients(rng, ours)
+    for our, their in zip(ours, theirs):
+        their.grad = our.grad
+    some.step()
+    all_.step()
+    for our, their in zip(ours, theirs):
+        np.testing.assert_array_equal(our.data, their.data)
+    for ours_, theirs_ in zip(some.state_dict()["state"].values(), all_.state_dict()["state"].values()):
+        assert ours_.get("step") == theirs_.get("step") in (None, 6)
+
+
+def test_noise_is_left_out_with_the_update(rng):
+    ours = [nn.Parameter(np.ones((3, 4), np.float32))]
+    optimizer = optim.SGD([{"params": ours, "noise": 0.1}])
+    give_gradients(rng, ours)
+    for skip, moves in ((1, False), (0, True)):
+        optimizer.step(skip=np.array(skip, np.int32))
+        assert (ours[0].data != 1).any() == moves
+
+
 def test_an_l1_penalty_leaves_zeros_where_they_are():
     parameter = nn.Parameter(np.array([0.0, 1.0, -1.0]))
     parameter.grad = np.zeros(3)

@@ -309,20 +309,20 @@ def max_norm(*, params, limit):
     return {f"params[{i}]": x for i, x in enumerate(bounded)}
 
 
-def stepped(optimizer, params, grads, l1=0.0, grad_scale=1.0, clip_value=None):
+def stepped(optimizer, params, grads, l1=0.0, grad_scale=1.0, clip_value=None, skip=0):
     sign = -1 if optimizer.defaults["maximize"] else 1
-    for step in grads:
+    for step in [] if skip else grads:
         for param, g in zip(params, step):
-            param.grad = torch.tensor(g)
+            param.grad = grad_scale * torch.tensor(g)
             if clip_value is not None:
                 torch.nn.utils.clip_grad_value_(param, clip_value)
-            param.grad = grad_scale * param.grad + sign * l1 * param.detach().sign()
+            param.grad = param.grad + sign * l1 * param.detach().sign()
         optimizer.step()
 
 
 def without_ours(options):
     """The options that PyTorch's optimisers lack, taken out."""
-    return {name: options.pop(name) for name in ("l1", "grad_scale", "clip_value") if name in options}
+    return {name: options.pop(name) for name in ("l1", "grad_scale", "clip_value", "skip") if name in options}
 
 
 def sgd(*, params, grads, buffers, **options):
