@@ -12,8 +12,8 @@ multiplied, the next comes in.
         6 7                    24 … 31
 
 In a step a thread reads M/16 + N/16 floats by 128-bit accesses, of which a warp needs one line for each operand, and
-does (M/16)(N/16) multiply-adds: 64 for 16 floats with tiles of 128 × 128, which are 87 % of the instructions of the
-loop, 76 % with 64 × 64.
+does (M/16)(N/16) multiply-adds: 64 for 16 floats with tiles of 128 × 128, which are 88 % of the instructions of the
+loop, 77 % with 64 × 64.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def multiply(sums, a, b, a_tile, a_first, a_pitch, b_tile, b_first, b_pitch):
     # Two rows are written out, as compilers unroll no loop of so many multiply-adds. Of 4 × 4 sums they unroll two such
     # pairs. More would cost the large tile registers that it does not have.
     pairs = 8 // a.shape[0]
-    for _ in range(DEPTH // (2 * pairs)):
+    for _ in range(int32(DEPTH // (2 * pairs))):
         for _ in range(pairs):
             _multiply_row(sums, a, b, a_tile, a_at, b_tile, b_at)
             _multiply_row(sums, a, b, a_tile, a_at + a_pitch, b_tile, b_at + b_pitch)

@@ -27,15 +27,21 @@ from ._ffma import DEPTH, FAR, SKEW, THREADS, multiply, place_x, place_y
 from ._gather import GEOMETRY, advance, coordinates, geometry, place
 from ._layout import Array, blocks
 from ._math import INFINITY, ONE, ZERO, larger
-from ._numba import cuda, types
+from ._numba import cuda, device, types
 from ._window import Axis
 from .launch import F32, INT, STORAGE, Kernel, kernel
 from .ptx import as_stored, lanes, load, load_vector, store, store_shared, store_vector
 
 OUTSIDE = -(1 << 29)  # a coordinate that no tap brings back into the image
 ENOUGH_BLOCKS = 256  # below this many blocks, smaller tiles
-int32 = np.int32
+int32, uint32 = np.int32, np.uint32
 Tile = tuple[int, int]
+
+
+@device
+def _product(a, b):
+    """a b of non-negative 32-bit integers, in 64 bits."""
+    return np.int64(uint32(a)) * np.int64(uint32(b))
 
 
 def _tile(m: int, n: int, vectors: bool, statistics: bool, **dtypes) -> Kernel:
@@ -66,6 +72,8 @@ def _tile(m: int, n: int, vectors: bool, statistics: bool, **dtypes) -> Kernel:
         a_row, a_depth = int32(thread // depth_vectors), int32(thread % depth_vectors * vector)
         b_row, b_column = int32(thread // b_vectors), int32(thread % b_vectors * vector)
         a_stride, b_stride = THREADS // depth_vectors, THREADS // b_vectors
+        # Whether all threads have something to load: not so in 16 bits.
+        a_all, b_all = m * depth_vectors % THREADS == 0, DEPTH * b_vectors % THREADS == 0
 
         for i in range(rows):
             for j in range(columns):
@@ -73,24 +81,24 @@ def _tile(m: int, n: int, vectors: bool, statistics: bool, **dtypes) -> Kernel:
         for load_ in range(a_loads):
             row = first_m + a_row + load_ * a_stride
             row_n[load_], row_h[load_], row_w[load_] = 0, OUTSIDE, OUTSIDE
-            if row < pixels and a_row + load_ * a_stride < m:
+            if row < pixels and (a_all or a_row + load_ * a_stride < m):
                 image, h, w = coordinates(row, grid_h, grid_w)
                 row_n[load_], row_h[load_], row_w[load_] = image * source_h, h * step_h + start_h, w * step_w + start_w
 
-        reduction = int32(taps_h * taps_w * group_channels)
+        reduction, b_inside = int32(taps_h * taps_w * group_channels), int32(first_n + b_column) < group_outputs
         # The thread's place in the reduction; its columns of the left tile share it.
         u, v, c = place(a_depth, taps_w, group_channels)
         half = int32(1)
-        for first in range(int32(-DEPTH), reduction, DEPTH):
+        for first in range(int32(-DEPTH), reduction, int32(DEPTH)):
             begin = int32(first + DEPTH)
             if begin < reduction:
                 for load_ in range(a_loads):
                     for lane in range(vector):
                         a_next[load_, lane] = ZERO
                     h, w = int32(row_h[load_] + u * move_h), int32(row_w[load_] + v * move_w)
-                    if u < taps_h and h >= 0 and h < source_h and w >= 0 and w < source_w:
-                        pixel = np.uint32((row_n[load_] + h) * source_w + w)
-                        at = np.int64(pixel) * channels + int32(group * group_channels + c)
+                    if u < taps_h and uint32(h) < uint32(source_h) and uint32(w) < uint32(source_w):
+                        pixel = uint32((row_n[load_] + h) * source_w + w)
+                        at = _product(pixel, channels) + uint32(group * group_channels + c)
                         if vectors:
                             load_vector(a_next[load_], x, at)
                         else:
@@ -99,8 +107,8 @@ def _tile(m: int, n: int, vectors: bool, statistics: bool, **dtypes) -> Kernel:
                     for lane in range(vector):
                         b_next[load_, lane] = ZERO
                     row = int32(begin + b_row + load_ * b_stride)
-                    if row < reduction and first_n + b_column < group_outputs and b_row + load_ * b_stride < DEPTH:
-                        at = int32(group * reduction + row) * np.int64(group_outputs) + int32(first_n + b_column)
+                    if row < reduction and b_inside and (b_all or b_row + load_ * b_stride < DEPTH):
+                        at = _product(group * reduction + row, group_outputs) + uint32(first_n + b_column)
                         if vectors:
                             load_vector(b_next[load_], matrix, at)
                         else:
@@ -111,18 +119,18 @@ def _tile(m: int, n: int, vectors: bool, statistics: bool, **dtypes) -> Kernel:
             half = int32(half ^ 1)
             if begin < reduction:
                 for load_ in range(a_loads):
-                    if a_row + load_ * a_stride < m:
+                    if a_all or a_row + load_ * a_stride < m:
                         for lane in range(vector):
                             to = int32(half * a_half + (a_depth + lane) * pitch + a_row)
-                            shared[to + load_ * a_stride] = a_next[load_, lane]
+                            shared[uint32(to + load_ * a_stride)] = a_next[load_, lane]
                 for load_ in range(b_loads):
-                    if b_row + load_ * b_stride < DEPTH:
+                    if b_all or b_row + load_ * b_stride < DEPTH:
                         to = int32(half * b_half + b_row * n + b_column) + (b_first + load_ * b_stride * n)
                         if vectors:
                             for lane in range(0, vector, 4):
                                 store_shared(shared, to + lane, b_next[load_], lane)
                         else:
-                            shared[to] = b_next[load_, 0]
+                            shared[uint32(to)] = b_next[load_, 0]
             cuda.syncthreads()
 
         for j in range(columns):
