@@ -83,12 +83,18 @@ def test_cuda_a_residual_network_in_mixed_precision(precision):
 
 
 @pytest.mark.usefixtures("simulator")
-@pytest.mark.parametrize("kind", [nn.Conv2d, nn.Linear, nn.PReLU], ids=lambda kind: kind.__name__)
-def test_cuda_gradients_to_parameters_are_not_rounded(kind, monkeypatch):
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        (nn.Conv2d, (8, 16, 3)), (nn.Linear, (6, 10)), (nn.PReLU, (8,)), (nn.BatchNorm2d, (8,)), (nn.GroupNorm, (2, 8)),
+        (nn.LayerNorm, (6,)),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)  # fmt: skip
+def test_cuda_gradients_to_parameters_are_not_rounded(kind, arguments, monkeypatch):
     """They leave the kernels in float32, where 16 bits would err by 2⁻⁹, and go nowhere else on their way."""
     bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
     nnk.manual_seed(2)
-    arguments = {nn.Conv2d: (8, 16, 3), nn.Linear: (6, 10), nn.PReLU: (8,)}[kind]
     model, taken, accumulate = kind(*arguments), [], nn.Parameter.accumulate
     monkeypatch.setattr(nn.Parameter, "accumulate", lambda self, grad: (taken.append(grad), accumulate(self, grad)))
     rng, sums = np.random.default_rng(5), {}
