@@ -227,9 +227,12 @@ def measure(workload: Workload, name: str, mode: Mode, session: Session) -> Iter
     gpu, sides, numbers, losses = session.gpu, {}, {}, {}
     nnk.set_precision(mode.precision)
     for way, options in graph_options():
-        make = functools.partial(Ours, workload, gpu, {**mode.options, **options})
-        sides[way], numbers[way], losses[way] = begin(make, gpu)
+        with session.attempt(f"{way} steps of {workload.name} in {name}"):  # where one fails, the other is measured
+            make = functools.partial(Ours, workload, gpu, {**mode.options, **options})
+            sides[way], numbers[way], losses[way] = begin(make, gpu)
     ways = list(sides)
+    if not ways:
+        return
     if find_spec("torch"):
         allow_tf32(mode.tf32)
         for peer, make in opponents(workload, name, session).items():

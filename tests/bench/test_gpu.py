@@ -477,6 +477,23 @@ def test_first_losses_that_differ_have_failed(gpu, steps, tmp_path, monkeypatch)
     assert "100.0 in torch contiguous" in why
 
 
+def test_eager_steps_are_measured_where_graphs_fail(gpu, steps, tmp_path, monkeypatch):
+    class Ours(steps.Ours):
+        def __init__(self, workload, gpu, options):
+            if options["graph"]:
+                raise RuntimeError("it cannot be captured")
+            super().__init__(workload, gpu, options)
+
+    monkeypatch.setattr(steps, "Ours", Ours)
+    monkeypatch.setattr(steps, "graph_options", lambda: [("graph", {"graph": True}), ("eager", {"graph": False})])
+    monkeypatch.setattr(steps, "find_spec", lambda name: None)
+    out = tmp_path / "gpu_step.json"
+    assert steps.main(["--only", "digits", "--out", str(out)], gpu=gpu) == 1
+    run = json.loads(out.read_text(encoding="utf-8"))
+    assert list(run["failed"].values()) == ["RuntimeError: it cannot be captured"]
+    assert [row["name"] for row in run["rows"]] == ["step, eager"]
+
+
 def test_precisions_of_steps_are_those_of_backend_and_trainer(gpu, monkeypatch):
     import gpu_step
 
