@@ -1,8 +1,8 @@
 """Sums over pixels, one for each channel, of channels-last memory: Σ_m dy[m, k].
 
 A block takes a strip of pixels and 32 channels: a warp reads 32 neighbours of one pixel, every eighth pixel. The
-strips' sums go to a workspace, which a second kernel adds up in order. They are float32, whatever the array is, and
-stay so. Reads the array once: 4 bytes an element.
+strips' sums go to a workspace, which a second kernel adds up in the same way, a thread with four reads under way. They
+are float32, whatever the array is, and stay so. Reads the array once: 4 bytes an element.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ._numba import cuda, types
 from .launch import F32, INT, STORAGE, kernel
 from .ptx import load
 
-_WIDTH, _HEIGHT, _PIXELS = 32, 8, 512
+_WIDTH, _HEIGHT, _PIXELS, _AT_ONCE = 32, 8, 512, 4
 _THREADS = _WIDTH * _HEIGHT
 
 
@@ -38,18 +38,30 @@ def _strip_sums(x, partial, pixels, channels):
 
 @kernel(block=_THREADS, partial=F32, sums=F32, strips=INT, channels=INT)
 def _add_strips(partial, sums, strips, channels):
-    c = cuda.blockIdx.x * _THREADS + cuda.threadIdx.x
+    shared = cuda.shared.array(_THREADS, types.float32)
+    a = cuda.local.array(_AT_ONCE, types.float32)
+    column, row = cuda.threadIdx.x % _WIDTH, cuda.threadIdx.x // _WIDTH
+    c = cuda.blockIdx.x * _WIDTH + column
+    total = ZERO
     if c < channels:
-        total = ZERO
-        for strip in range(strips):
-            total += partial[strip * channels + c]
+        for first in range(row, strips, _HEIGHT * _AT_ONCE):
+            for u in range(_AT_ONCE):
+                strip = first + u * _HEIGHT
+                a[u] = partial[strip * channels + c] if strip < strips else ZERO
+            for u in range(_AT_ONCE):
+                total += a[u]
+    shared[cuda.threadIdx.x] = total
+    cuda.syncthreads()
+    if row == 0 and c < channels:
+        for other in range(1, _HEIGHT):
+            total += shared[other * _WIDTH + column]
         sums[c] = total
 
 
 def add_strips(partial: Array, shape: tuple[int, ...]) -> Array:
-    """The sums of strips (strips, ...), added in order, as a float32 array of this shape."""
+    """The sums of strips (strips, ...), always in the same order, as a float32 array of this shape."""
     sums = empty(shape)
-    _add_strips(blocks(sums.size, _THREADS), partial, sums, len(partial), sums.size)
+    _add_strips(blocks(sums.size, _WIDTH), partial, sums, len(partial), sums.size)
     return sums
 
 
