@@ -187,6 +187,9 @@ conv2d = Suite(
         ),
         _case("depthwise_stride_2_even", (2, 32, 8, 6), (32, 1, 3, 3), stride=(2, 2), padding=(0, 2), groups=32),
         _case("depthwise_rows", (2, 130, 21, 9), (130, 1, 3, 3), padding=(1, 1), groups=130),
+        _case("depthwise_5x5", (1, 24, 9, 10), (24, 1, 5, 5), padding=(2, 2), groups=24, infer=True),
+        _case("depthwise_5x5_stride_2", (1, 40, 9, 8), (40, 1, 5, 5), stride=(2, 2), padding=(2, 2), groups=40),
+        _case("depthwise_7x7", (1, 16, 8, 11), (16, 1, 7, 7), padding=(3, 3), groups=16),
         _case(
             "depthwise_dilated_5x5",
             (1, 17, 12, 11),
