@@ -4,10 +4,10 @@
 
 The layers are those of `cpu_conv.py`, with larger batches: CIFAR networks', ResNet-50's and VGG-16's, forward and both
 gradients. Precisions are strict float32 (TF32 off on both sides), TF32, float16 and bfloat16, as far as the backend has
-them. MobileNet's depthwise layers, whose kernels know no TF32, are memory bound: GB/s and the share of what a copy
-reaches count, and the peer is PyTorch in both memory formats. Results must agree with those in float64; both libraries'
-errors are kept. On tensor cores each kernel of the ladder is measured, chosen or not. Layers of all networks take
-turns, so that a run out of time has some of each.
+them. Depthwise layers, of MobileNet to its third version and of ConvNeXt, whose kernels know no TF32, are memory bound
+up to 5 × 5: GB/s and the share of what a copy reaches count, and the peer is PyTorch in both memory formats. Results
+must agree with those in float64; both libraries' errors are kept. On tensor cores each kernel of the ladder is
+measured, chosen or not. Layers of all networks take turns, so that a run out of time has some of each.
 
 Layers of networks with batch norm are also measured with it and a ReLU behind them, as in training's forward: the
 convolution hands batch norm the statistics of its output.
@@ -38,9 +38,16 @@ from nnk.kernels.shapes import conv_output_size
 SECONDS = 110
 SAMPLES = 10
 SETS = 2  # of inputs, that take turns
-BATCHES = {"resnet50": 64, "vgg16": 32, "cifar": 512, "mobilenet": 64}
+BATCHES = {"resnet50": 64, "vgg16": 32, "cifar": 512, "mobilenet": 64, "mobilenetv2": 64, "mobilenetv3": 64,
+           "convnext": 64}  # fmt: skip
+DEPTHWISE = {  # channels, size of the image, window, stride
+    "mobilenetv2": ((96, 112, 3, 2), (144, 56, 3, 1), (144, 56, 3, 2), (192, 28, 3, 2), (576, 14, 3, 1),
+                    (960, 7, 3, 1)),
+    "mobilenetv3": ((72, 56, 5, 2), (120, 28, 5, 1), (672, 14, 5, 2), (960, 7, 5, 1)),
+    "convnext": ((96, 56, 7, 1), (384, 14, 7, 1)),
+}  # fmt: skip
 FUNCTIONS = dict(zip(("conv2d", "conv2d_dgrad", "conv2d_wgrad"), gpu_report.DIRECTIONS))
-NORMALISED = ("resnet50", "cifar")  # networks
+NORMALISED = ("resnet50", "cifar", "mobilenet")  # networks
 BLOCK = "conv2d, batch norm, ReLU"
 
 
@@ -63,14 +70,10 @@ MODES = {
 
 def layers() -> dict[str, Layer]:
     """The layers by name, networks in turns."""
-    families = [
-        [
-            replace(layer, n=n)
-            for layer in LAYERS.values()
-            if layer.network == network and (layer.groups > 1 or network != "mobilenet")
-        ]
-        for network, n in BATCHES.items()
-    ]
+    known = [layer for layer in LAYERS.values() if layer.groups > 1 or layer.network != "mobilenet"]
+    for network, sizes in DEPTHWISE.items():
+        known += [Layer(network, 1, c, c, size, kernel, stride, groups=c) for c, size, kernel, stride in sizes]
+    families = [[replace(layer, n=n) for layer in known if layer.network == network] for network, n in BATCHES.items()]
     mixed = itertools.chain.from_iterable(itertools.zip_longest(*families))
     return {layer.name: layer for layer in mixed if layer is not None}
 
@@ -175,7 +178,8 @@ def measure(layer: Layer, name: str, mode: Mode, session: Session, peers: Module
     for function, what in functions.items():
         chosen = what
         if function in FUNCTIONS:
-            chosen = gpu_report.depthwise(what) if layer.groups > 1 else gpu_report.conv(name, what)
+            depthwise = gpu_report.depthwise(layer.kernel, what)
+            chosen = depthwise if layer.groups > 1 else gpu_report.conv(name, what)
         theirs = {side: in_turns([each[function] for each in calls]) for side, calls in sides.items()}
         classes = {chosen: numbered[function]}
         classes |= {gpu_report.rung(rung): calls[function] for rung, calls in rungs.items() if function in calls}

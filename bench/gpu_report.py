@@ -71,9 +71,9 @@ def rung(name: str) -> str:
     return f"convolution on {name}"
 
 
-def depthwise(direction: str) -> str:
-    """The class of a convolution with one channel a group, which no tensor core takes: memory bound, by dtype alone."""
-    return f"depthwise 3×3, {direction}"
+def depthwise(kernel: int, direction: str) -> str:
+    """The class of a convolution with one channel a group, which no tensor core takes: by its window alone."""
+    return f"depthwise {kernel}×{kernel}, {direction}"
 
 
 MEMORY_BOUND = Target(share=0.9, best=1.0)
@@ -93,7 +93,8 @@ TARGETS = {
     OTHER: Target(),
     **{conv(name, direction): Target(best=most, error=1.5) for name, most in CONV_TARGETS for direction in DIRECTIONS},
     **{rung(name): Target(best=most) for name, most in RUNG_TARGETS.items()},
-    **{depthwise(direction): MEMORY_BOUND for direction in DIRECTIONS},
+    **{depthwise(kernel, direction): MEMORY_BOUND for kernel in (3, 5) for direction in DIRECTIONS},
+    **{depthwise(7, direction): Target(best=1.0) for direction in DIRECTIONS},  # arithmetic bound
     BLOCK: Target(eager=1.0),
     SMALL_STEP: Target(eager=0.5),
     STEP: Target(),

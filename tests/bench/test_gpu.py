@@ -334,10 +334,12 @@ def test_layers_of_all_networks_take_turns():
     import gpu_conv
 
     found = list(gpu_conv.layers().values())
-    assert {layer.network for layer in found[:4]} == gpu_conv.BATCHES.keys()
+    assert {layer.network for layer in found[: len(gpu_conv.BATCHES)]} == gpu_conv.BATCHES.keys()
     assert all(layer.n == gpu_conv.BATCHES[layer.network] for layer in found)
-    assert len(found) == 23 + 9 + 12 + 9
-    assert {layer.network for layer in found if layer.groups > 1} == {"mobilenet"}
+    assert len(found) == 23 + 9 + 12 + 9 + 12
+    depthwise = [layer for layer in found if layer.groups > 1]
+    assert {layer.network for layer in depthwise} == {"mobilenet", *gpu_conv.DEPTHWISE}
+    assert {(layer.kernel, layer.stride) for layer in depthwise} == {(3, 1), (3, 2), (5, 1), (5, 2), (7, 1)}
 
 
 def test_a_layer_is_measured_in_what_the_backend_offers(gpu, layer, tmp_path):
