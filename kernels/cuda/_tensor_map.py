@@ -3,8 +3,8 @@
 `tiled` describes tiles of the weight's rows, tap by tap, `pixels` the rows that a convolution's GEMM gathers, tap by
 tap (see `_window.py`): a box of W × H places per image, through which the engine walks row by row and image by image,
 so many places at a time, with the steps of the convolution. A tap moves the whole walk; what it then meets outside the
-image is zero. On its way the engine rounds the float32 of images to TF32 (to be confirmed on a GPU; NVIDIA's own
-kernels rely on it); weights are rounded already.
+image is zero. On its way the engine rounds the float32 of images to the nearest TF32, ties to even, as maps of type
+TFLOAT32 ask for (NVIDIA's CUTLASS relies on it too); weights are rounded already.
 
 In the simulator a map is an object that knows its array and gathers.
 
@@ -88,7 +88,7 @@ if SIMULATED:
             inside = (y >= 0) & (y < height) & (x >= 0) & (x < width) & (image < images) & (channel < channels)
             words = self.words(((image * height + y) * width + x) * channels + channel, inside)
             if self.memory.itemsize == 4:
-                rounded = words + np.uint32(0x1000) & np.uint32(0xFFFFE000)
+                rounded = words + np.uint32(0xFFF) + (words >> 13 & 1) & np.uint32(0xFFFFE000)
                 words = np.where(words & 0x7F800000 == 0x7F800000, words, rounded)
             return words
 

@@ -150,13 +150,14 @@ def test_cuda_the_copy_engine_rounds_pixels_to_the_nearest_tf32(hopper):
     from nnk.kernels.cuda._tensor_map import pixels
 
     values = np.random.default_rng(0).standard_normal((1, 8, 8, 32)).astype(np.float32)
+    values[0, 0, 0, :4] = np.array([0x3F801000, 0xBF803000, 0x3FFFF000, 0x7F800000], np.uint32).view(np.float32)
     window = forward_axis(8, 1, 1, 0, 1), forward_axis(8, 1, 1, 0, 1)
     y = hopper.put(np.zeros(64 * 32, np.uint32))
     _copy(64, True)(1, y, pixels(hopper.put(values).transpose(0, 3, 1, 2), window, 64), 0, 0, 0, 0, 0, 0)
-    seen = (hopper.get(y) & np.uint32(0xFFFFE000)).view(np.float32)  # as tensor cores see it
-    want = swizzled(values.reshape(64, 32)).view(np.float32)
-    half = np.ldexp(np.float32(1), np.frexp(want)[1] - 12)  # of the last of 11 digits
-    assert (np.abs(seen.astype(np.float64) - want) <= half).all()
+    words = values.reshape(64, 32).view(np.uint32)
+    rounded = words + np.uint32(0xFFF) + (words >> 13 & 1) & np.uint32(0xFFFFE000)  # ties to even
+    rounded[0, 3] = words[0, 3]  # infinity
+    np.testing.assert_array_equal(hopper.get(y).view(np.float32), swizzled(rounded).view(np.float32))
 
 
 # ---------------------------------------------------------------- products
