@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import nnk
-from nnk import nn
+from nnk import backend, nn
 
 pytestmark = pytest.mark.usefixtures("simulator")
 X = np.random.default_rng(0).standard_normal((2, 8, 6, 5))
@@ -40,7 +40,7 @@ def block():
 def results(model, x):
     """The output, the gradients, and the statistics after a step in training."""
     y = model(x)
-    dx = model.backward(np.cos(y))
+    dx = model.backward(np.cos(y.astype(np.float64)).astype(y.dtype))
     return [y, dx, *(p.grad for p in model.parameters()), *(a for _, a in model.named_buffers())]
 
 
@@ -55,21 +55,26 @@ def test_cuda_batch_norm_reads_the_output_of_a_convolution_once_less(launched, o
     assert given or options
 
 
-@pytest.mark.parametrize("precision", ["highest", "high"])
-def test_cuda_a_block_in_training_is_that_of_the_reference(launched, precision):
+@pytest.mark.parametrize(
+    ("precision", "dtype", "bound"),
+    [("highest", "float32", 1e-4), ("high", "float32", 2e-2), ("high", "bfloat16", 1e-1)],
+)
+def test_cuda_a_block_in_training_is_that_of_the_reference(launched, precision, dtype, bound):
+    """In bfloat16 as in mixed precision: parameters and statistics are float32."""
     model, before = block(), nnk.get_precision()
     with nnk.use_backend("reference"):
         want = results(copy.deepcopy(model).double(), X)
     nnk.set_precision(precision)
     try:
         with nnk.use_backend("cuda"):
-            found = results(model, X.astype(np.float32))
+            found = results(model, X.astype(backend.named_dtype(dtype)))
     finally:
         nnk.set_precision(before)
     assert "_moments_moments" not in launched
+    assert {array.dtype.name for array in found[:2]} == {dtype}
+    assert {array.dtype.name for array in found[2:] if array.ndim} == {"float32"}
     for ours, theirs in zip(found, want):
-        bound = 1e-4 if precision == "highest" else 2e-2
-        assert np.linalg.norm(ours - theirs) <= bound * np.linalg.norm(theirs)
+        assert np.linalg.norm(ours.astype(np.float64) - theirs) <= bound * np.linalg.norm(theirs)
 
 
 def test_cuda_a_block_in_inference_is_its_convolutions(launched):
