@@ -198,7 +198,8 @@ def _slide_statistics(size: int, stride: int) -> Kernel:
         spot = quotient(cuda.blockIdx.x, by_chunks)
         channel = int32((cuda.blockIdx.x - spot * chunks) * SPAN + cuda.threadIdx.x)
         if cuda.threadIdx.x < SPAN and channel < channels:
-            join(shared, 0, PLACES, SPAN, counts, means, squares, int64(spot) * int64(channels) + channel)
+            at = int64(spot) * int64(channels) + channel
+            join(shared, 0, PLACES, SPAN, cuda.threadIdx.x, counts, means, squares, at)
 
     sets = dict(counts=F32, means=F32, squares=F32, turns=INT)
     return kernel(block=THREADS, blocks_per_sm=4, name=f"slide_{size}_{stride}_statistics", **_POINTERS, **sets,

@@ -7,9 +7,9 @@ Images are channels-last. Convolutions are matrix products over gathered pixels,
 convolutions of dy with the weight transposed, one for each residue of the stride, see `_window.py`. With one channel a
 group convolutions are memory bound and go to `_depthwise.py`, in float32.
 
-What follows the products costs no pass of its own: scale, bias, residual sum and ReLU are done in registers. A rung
-of `STATISTICS` also leaves, with tiles of M pixels, the count, mean and sum of squared deviations of each
-channel in every M of y's pixels (`_moments.py`): batch norm then need not read y for them. Other kernels leave none.
+What follows the products costs no pass of its own: scale, bias, residual sum and ReLU are done in registers. Rungs of
+`STATISTICS` also leave, with tiles of M pixels, the count, mean and sum of squared deviations of each channel in every
+M of y's pixels (`_moments.py`), and so do depthwise kernels: batch norm then need not read y for them.
 
 Roofline: 2 N P Q K (C/G) R S operations, at the card's rate for multiply-adds of the factors' type.
 """
@@ -30,8 +30,6 @@ from ._memory import empty
 from ._moments import Statistics
 from ._operands import images, weight_rows
 from ._window import Axis, dgrad_windows, forward_axis
-from .activation import relu
-from .elementwise import add
 
 FLOAT32 = np.dtype(np.float32)
 Pair = tuple[int, int]
@@ -160,11 +158,3 @@ def _convolve(x: Array, weight: Array, y: Array, groups: int, windows: list[tupl
             left["sets"] = tuple(empty((3, blocks(pixels, tile[0]), y.shape[1])))
         PRODUCTS[rung].convolve(x, rows, y, groups, window, *epilogue, tile=tile, **left)
     return left.get("sets")
-
-
-def _add_residual(y: Array, residual: Array | None, rectify: bool) -> None:
-    """What kernels without a residual in their epilogue leave to do."""
-    if residual is not None:
-        add(y, residual, out=y)
-        if rectify:
-            relu(y, out=y)
