@@ -36,7 +36,7 @@ def need_device():
 
 
 @pytest.fixture(scope="session")
-def gpu():
+def cupy_on_gpu():
     """CuPy where there is a GPU, else None."""
     from nnk import backend
 
@@ -44,14 +44,14 @@ def gpu():
 
 
 @pytest.fixture(autouse=True)
-def lives(gpu):
+def lives(cupy_on_gpu):
     """After an access beyond memory, or an unknown instruction, a process cannot use its GPU any more: it ends, and
     pytest-xdist starts another one for the tests that are left."""
     yield
-    if gpu is not None:
+    if cupy_on_gpu is not None:
         try:
-            gpu.cuda.runtime.deviceSynchronize()
-        except gpu.cuda.runtime.CUDARuntimeError as error:
+            cupy_on_gpu.cuda.runtime.deviceSynchronize()
+        except cupy_on_gpu.cuda.runtime.CUDARuntimeError as error:
             if "PYTEST_XDIST_WORKER" in os.environ:
                 os._exit(1)
             pytest.exit(f"the GPU is lost to this process, all further tests would fail: {error}", 3)
