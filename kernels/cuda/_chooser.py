@@ -90,7 +90,7 @@ def _candidates(capability: tuple[int, int], kind: str, x_dtype, y_dtype, groups
             yield from ((rung, tile) for tile in PRODUCTS[rung].tiles(*sizes, x, y, groups, window))
     elif kind == "strict wgrad":
         for rung in strict_rungs(x_dtype, y_dtype, groups, x, y[0], window):
-            yield rung, (_wgrad.TILE, _wgrad.TILE)
+            yield from ((rung, tile) for tile in STRICT_WGRADS[rung].wgrad_tiles(x, y, groups, window))
     elif kind == "wgrad":
         for rung in wgrad_rungs(capability, itemsize, x, y, groups, window):
             first = (capability, ) if rung == "mma" else ()

@@ -130,7 +130,7 @@ def _strict_product(work: Work, rng: np.random.Generator) -> Callable[[Candidate
 def _strict_wgrad(work: Work, rng: np.random.Generator) -> Callable[[Candidate], Any]:
     x = _image(work.x, work.x_dtype, rng)
     dy = _image((work.x[0], work.y[0], *(axis.count for axis in work.window)), work.x_dtype, rng)
-    return lambda one: STRICT_WGRADS[one[0]].wgrad(dy, x, work.y, work.groups, work.window)
+    return lambda one: STRICT_WGRADS[one[0]].wgrad(dy, x, work.y, work.groups, work.window, tile=one[1])
 
 
 def _wgrad(work: Work, rng: np.random.Generator) -> Callable[[Candidate], Any]:

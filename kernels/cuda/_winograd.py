@@ -81,6 +81,14 @@ def tiles(x_shape: tuple, y_shape: tuple, groups: int, window: tuple[Axis, Axis]
     return _implicit_gemm.tiles(4, v, m, FREQUENCIES, _POINT)
 
 
+def wgrad_tiles(x_shape: tuple, weight_shape: tuple, groups: int, window: tuple[Axis, Axis]) -> list[_wgrad.Tile]:
+    """The same for the products of the gradient to the weight."""
+    filters, channels = weight_shape[:2]
+    count = min(tile_count(x_shape[0], window), _most(channels, filters))
+    v, du = (count, FREQUENCIES * channels, 1, 1), (FREQUENCIES * filters, channels, 1, 1)
+    return _wgrad.wgrad_tiles(v, du, FREQUENCIES, _POINT)
+
+
 def _most(channels: int, filters: int) -> int:
     """The tiles of a slice."""
     return max(SLICE // (4 * FREQUENCIES * (channels + filters)) // ROWS, 1) * ROWS
@@ -120,8 +128,8 @@ def convolve(x: Array, u: Array, y: Array, groups: int, window: tuple[Axis, Axis
                         *y.shape[2:], *grid, scale is not None, bias is not None, residual is not None, rectify)
 
 
-def wgrad(dy: Array, x: Array, weight_shape: tuple[int, int, int, int], groups: int,
-          window: tuple[Axis, Axis]) -> Array:
+def wgrad(dy: Array, x: Array, weight_shape: tuple[int, int, int, int], groups: int, window: tuple[Axis, Axis], *,
+          tile: _wgrad.Tile) -> Array:
     """dweight (K, C, 3, 3) from dy and x, channels-last float32; `window` is the forward convolution's."""
     filters, channels = weight_shape[:2]
     grid = [blocks(axis.count, TILE) for axis in window]
@@ -129,13 +137,13 @@ def wgrad(dy: Array, x: Array, weight_shape: tuple[int, int, int, int], groups: 
     largest = max((length for _, length in runs), default=0)
     v, d = (empty_image(largest, FREQUENCIES * width, 1, 1) for width in (channels, filters))
     shape = (FREQUENCIES * filters, channels, 1, 1)
-    parts = _wgrad.shares(shape, FREQUENCIES, largest)
+    parts = _wgrad.shares(shape, FREQUENCIES, largest, tile)
     partial = empty((len(runs), parts, FREQUENCIES * filters, channels))
     for (first, length), sums in zip(runs, partial):
         _transform_input(x, v, first, length, grid, window)
         work = length * (filters // VECTOR)
         winograd_gradient(blocks(work, THREADS), dy, d, work, first, filters // VECTOR, *dy.shape[2:], *grid)
-        _wgrad.multiply_shares(d[:length], v[:length], sums, shape, FREQUENCIES, _POINT)
+        _wgrad.multiply_shares(d[:length], v[:length], sums, shape, FREQUENCIES, _POINT, tile)
     dweight, size = empty(weight_shape), filters * channels
     winograd_weight(blocks(size, THREADS), partial, dweight, size, len(runs) * parts)
     return dweight

@@ -118,12 +118,11 @@ def conv2d_wgrad(
     capability = _choose.capability()
     factors = _choose.factors(x.dtype, precision, capability)
     if factors is None:
-        rung, _ = choice(("strict wgrad", x.dtype, FLOAT32, groups, x.shape, tuple(weight_shape), window), capability)
-        return deliver(STRICT_WGRADS[rung].wgrad(dy, x, weight_shape, groups, window), out)
-    dy_held, x_held = images(dy, groups, factors), images(x, groups, factors)
-    work = "wgrad", x_held.dtype, FLOAT32, groups, x_held.shape, tuple(weight_shape), window
-    rung, tile = choice(work, capability)
-    return deliver(WGRADS[rung].wgrad(dy_held, x_held, weight_shape, groups, window, tile=tile), out)
+        kind, rungs = "strict wgrad", STRICT_WGRADS
+    else:
+        kind, rungs, dy, x = "wgrad", WGRADS, images(dy, groups, factors), images(x, groups, factors)
+    rung, tile = choice((kind, x.dtype, FLOAT32, groups, x.shape, tuple(weight_shape), window), capability)
+    return deliver(rungs[rung].wgrad(dy, x, weight_shape, groups, window, tile=tile), out)
 
 
 def conv2d_bgrad(dy: Array, *, out: Array | None = None) -> Array:

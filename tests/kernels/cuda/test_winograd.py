@@ -39,7 +39,7 @@ def matrix_product(x, matrix, y, groups, window, *, tile):
         m += v[:, :, c, None] * matrix[:, c]
 
 
-def share_product(dy, x, partial, weight_shape, groups, window):
+def share_product(dy, x, partial, weight_shape, groups, window, tile):
     """What `_wgrad.multiply_shares` does, all in the first share."""
     d, v = (a.reshape(len(a), groups, -1) for a in (dy, x))
     sums = np.zeros((groups, d.shape[2], v.shape[2]), np.float32)
@@ -81,7 +81,8 @@ class Problem:
         return self._convolve(self.dy, empty_image(*self.x.shape), window, True)
 
     def wgrad(self):
-        return _winograd.wgrad(self.dy, self.x, self.weight.shape, 1, self.window)
+        tile = _winograd.wgrad_tiles(self.x.shape, self.weight.shape, 1, self.window)[0]
+        return _winograd.wgrad(self.dy, self.x, self.weight.shape, 1, self.window, tile=tile)
 
     def _convolve(self, x, y, window, transposed, *epilogue):
         tile = _winograd.tiles(x.shape, y.shape, 1, window)[0]
