@@ -9,6 +9,7 @@ import pytest
 
 from nnk.kernels import reference
 from nnk.kernels.cuda import _choose, _chooser
+from nnk.kernels.cuda._layout import blocks
 from nnk.kernels.cuda._numba import SIMULATED
 from nnk.kernels.cuda._operands import weight_rows
 from nnk.kernels.cuda._tuning import Work
@@ -76,6 +77,21 @@ def far(got, want, dtype):
     return np.nan_to_num(error, nan=np.inf)
 
 
+def far_statistics(sets, y, rows):
+    """The same of counts, means and squared deviations of each column in lots of so many pixels."""
+    counts, means, squares = sets.astype(np.float64)
+    values = np.asarray(y, np.float64).transpose(0, 2, 3, 1).reshape(-1, y.shape[1])
+    for lot, part in enumerate(np.split(values, range(rows, len(values), rows))):
+        mean, square = part.mean(0), ((part - part.mean(0)) ** 2).sum(0)
+        means[lot] -= mean
+        means[lot] /= 2.0**-20 * (np.abs(mean) + np.sqrt(square / len(part)) + 1e-30)
+        squares[lot] -= square
+        squares[lot] /= 2.0**-17 * square + 1e-30
+        counts[lot] -= len(part)
+    error = max(np.abs(means).max(), np.abs(squares).max(), np.inf if counts.any() else 0)
+    return np.nan_to_num(error, nan=np.inf)
+
+
 def check(errors):
     """`errors` are those of all tiles."""
     assert all(error <= 1 for error in errors.values()), {tile: f"{error:.2g}" for tile, error in errors.items()}
@@ -109,6 +125,11 @@ def test_cuda_forward(rung, dtype, name, put):
         y, rows = put.nothing(dy.shape, dtype), rows_of(rung, weight, groups, window, False, x.dtype)
         _chooser.PRODUCTS[rung].convolve(x, rows, y, groups, window, tile=tile)
         errors[tile] = far(put.get(y), want, dtype)
+        again, lots = put.nothing(dy.shape, dtype), blocks(dy.size // dy.shape[1], tile[0])
+        sets = put(np.full((3, lots, dy.shape[1]), np.nan, np.float32))
+        _chooser.PRODUCTS[rung].convolve(x, rows, again, groups, window, sets=tuple(sets), tile=tile)
+        assert np.array_equal(put.get(again), put.get(y)), f"another y beside statistics, {tile}"
+        errors[(*tile, "statistics")] = far_statistics(put.get(sets), put.get(y), tile[0])
     check(errors)
 
 
