@@ -82,6 +82,17 @@ def test_cuda_other_windows(case):
     compare(*OTHERS[case])
 
 
+def test_cuda_pixels_that_no_window_meets_do_not_count():
+    """Neither for y nor for the gradient to the weight, even where they are infinite."""
+    kernels, rng = import_module("nnk.kernels.cuda"), np.random.default_rng(0)
+    x, weight = (rng.standard_normal(s).astype(np.float32) for s in ((1, 4, 6, 6), (4, 1, 3, 3)))
+    dy, window = rng.standard_normal((1, 4, 2, 2)).astype(np.float32), dict(stride=(2, 2), groups=4)
+    y, dweight = kernels.conv2d(x, weight, **window), kernels.conv2d_wgrad(dy, x, weight.shape, **window)
+    x[:, :, -1] = x[..., -1] = np.inf
+    assert np.array_equal(kernels.conv2d(x, weight, **window), y)
+    assert np.array_equal(kernels.conv2d_wgrad(dy, x, weight.shape, **window), dweight)
+
+
 @pytest.mark.parametrize(("shape", "size", "stride", "dtype", "backward"), [
     ((3, 36, 7, 9), 3, 1, FLOAT32, False), ((1, 4, 19, 6), 5, 1, FLOAT16, True),
     ((5, 4, 13, 10), 3, 2, BFLOAT16, False), ((1, 8, 1, 3), 5, 2, FLOAT32, True),
