@@ -140,7 +140,8 @@ class _Upload(NamedTuple):
 
 
 _recent: OrderedDict[tuple, _Upload] = OrderedDict()
-_captured: dict[tuple, _Upload] = {}
+_captured: dict[tuple, _Upload] = {}  # copied before a graph came to read them
+_of_graphs: list[_Upload] = []  # copied by the graph itself, whenever it is launched
 _lock = threading.Lock()
 
 
@@ -156,7 +157,12 @@ def uploaded(key: tuple, make: Callable[[], np.ndarray]) -> Array:
     key = (cupy.cuda.runtime.getDevice(), stream.ptr, *key)
     capturing = bool(stream.ptr) and stream.is_capturing()
     with _lock:
-        upload = _captured.get(key) or _recent.pop(key, None) or _upload(make(), stream, capturing)
+        upload = _captured.get(key) or _recent.pop(key, None)
+        if upload is None:
+            upload = _upload(make(), stream, capturing)
+            if capturing:  # nobody else may read it: the capture can yet fail
+                _of_graphs.append(upload)
+                return upload.array
         if capturing or key in _captured:
             _captured[key] = upload
             return upload.array

@@ -107,6 +107,7 @@ def gpu(monkeypatch):
     monkeypatch.setattr(_tensors, "xp", lambda: device)
     monkeypatch.setattr(_tensors, "_recent", type(_tensors._recent)())
     monkeypatch.setattr(_tensors, "_captured", {})
+    monkeypatch.setattr(_tensors, "_of_graphs", [])
     return device
 
 
@@ -145,4 +146,12 @@ def test_cuda_tables_of_a_captured_graph_stay(gpu):
     for number in range(2, 3 * _tensors.KEPT):
         upload(number)
     assert upload(0) is before
-    assert upload(1) is during
+    assert any(kept.array is during for kept in _tensors._of_graphs)
+
+
+def test_cuda_tables_of_a_capture_that_failed_are_copied_anew(gpu):
+    gpu.stream.capturing = True
+    during = upload(0)
+    gpu.stream.capturing = False
+    assert upload(0) is not during
+    assert gpu.copies == 2
