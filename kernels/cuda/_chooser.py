@@ -2,6 +2,8 @@
 
     "ffma"       `_implicit_gemm.py`, `_wgrad.py`   strict float32, any shape, any card
     "winograd"   `_winograd.py`                     the same with fewer products: 3 × 3, stride 1, whole vectors
+    "first-ffma" `_first_layer_strict.py`           up to four channels, not padded: a network's first layer
+    "first"      `_first_layer.py`                  the same on tensor cores, 8.0 and newer; both have a `…_wgrad.py`
     "mma"        `_mma_gemm.py`, `_mma_wgrad.py`    mma.sync, any shape, compute capability 8.0 and newer (float16: 7.5)
     "wgmma"      `_wgmma_gemm.py`                   warpgroup products, 9.0; whole vectors of outputs
     "tma"        `_tma_gemm.py`, `_tma_wgrad.py`    the same fed by the copy engine, 9.0; windows that it can walk; the
@@ -10,7 +12,8 @@
 Without a measurement the fastest by design comes first: the copy engine where its steps of 128 bytes are mostly filled
 by the channels of a tap, then warpgroups. Their tiles have 128 pixels and at least 64 outputs: products that would
 leave most of such a tile empty begin with the small tiles of mma.sync. In strict float32 Winograd's algorithm comes
-first where its fewer operations should be worth more than the memory it moves, `winograd_pays`.
+first where its fewer operations should be worth more than the memory it moves, `winograd_pays`. First layers go to
+their own kernels wherever those can do them.
 
 All candidates for a work multiply the same factors and sum in float32, but not always in the same order: with another
 table the last bits may differ, never the precision. A process reads the table of a device once, so its results repeat.
@@ -26,6 +29,10 @@ import numpy as np
 
 from . import (
     _choose,
+    _first_layer,
+    _first_layer_strict,
+    _first_layer_strict_wgrad,
+    _first_layer_wgrad,
     _implicit_gemm,
     _mma_gemm,
     _mma_wgrad,
@@ -38,17 +45,18 @@ from . import (
 )
 from ._layout import blocks
 from ._numba import SIMULATED
-from ._operands import ROW
+from ._operands import ROW, padded
 from ._pack import pack
 from ._tuning import Candidate, Row, Work
 from ._window import Axis
 from .launch import current_device
 
-PRODUCTS = {"ffma": _implicit_gemm, "winograd": _winograd, "mma": _mma_gemm, "wgmma": _wgmma_gemm, "tma": _tma_gemm}
-WGRADS = {"mma": _mma_wgrad, "tma": _tma_wgrad}
-STATISTICS = {"ffma", "mma", "wgmma", "tma"}  # rungs that leave them of their output in its own dtype
-STRICT_WEIGHTS = {"ffma": pack, "winograd": _winograd.pack}  # as these products take them
-STRICT_WGRADS = {"ffma": _wgrad, "winograd": _winograd}
+PRODUCTS = {"ffma": _implicit_gemm, "winograd": _winograd, "first-ffma": _first_layer_strict, "first": _first_layer,
+            "mma": _mma_gemm, "wgmma": _wgmma_gemm, "tma": _tma_gemm}  # fmt: skip
+WGRADS = {"first": _first_layer_wgrad, "mma": _mma_wgrad, "tma": _tma_wgrad}
+STATISTICS = PRODUCTS.keys() - {"winograd"}  # rungs that leave them of their output in its own dtype
+STRICT_WEIGHTS = {"ffma": pack, "winograd": _winograd.pack, "first-ffma": pack}  # as these products take them
+STRICT_WGRADS = {"ffma": _wgrad, "winograd": _winograd, "first-ffma": _first_layer_strict_wgrad}
 HOPPER = (9, 0)
 FILLED = 0.75  # of the bytes of a step, for the copy engine to come first
 LEAST_PIXELS, LEAST_OUTPUTS = 64, 32  # of a tile that is worth a warpgroup
@@ -77,29 +85,38 @@ def choice(work: tuple, capability: tuple[int, int]) -> Candidate:
 
 
 def candidates(work: Work, capability: tuple[int, int]) -> tuple[Candidate, ...]:
-    """All rungs and tiles that can do this, channels padded to whole vectors; the one that runs untuned is first."""
+    """All rungs and tiles that can do this; the one that runs untuned is first."""
     return tuple(_candidates(capability, *work))
 
 
 def _candidates(capability: tuple[int, int], kind: str, x_dtype, y_dtype, groups: int, x: tuple, y: tuple,
                 window: tuple[Axis, Axis]) -> Iterator[Candidate]:
     itemsize = x_dtype.itemsize
+    wide = x[0], groups * padded(x[1] // groups, itemsize), *x[2:]  # the copy that most tensor core kernels need
     if kind == "strict product":
+        tiles = _first_layer_strict.tiles(x_dtype, x, y, groups, window)
+        yield from (("first-ffma", tile) for tile in tiles)
         for rung in strict_rungs(x_dtype, y_dtype, groups, x, y[1], window):
             sizes = (itemsize,) if rung == "ffma" else ()
             yield from ((rung, tile) for tile in PRODUCTS[rung].tiles(*sizes, x, y, groups, window))
     elif kind == "strict wgrad":
+        tiles = _first_layer_strict_wgrad.tiles(x_dtype, x, y, groups, window)
+        yield from (("first-ffma", tile) for tile in tiles)
         for rung in strict_rungs(x_dtype, y_dtype, groups, x, y[0], window):
             yield from ((rung, tile) for tile in STRICT_WGRADS[rung].wgrad_tiles(x, y, groups, window))
     elif kind == "wgrad":
-        for rung in wgrad_rungs(capability, itemsize, x, y, groups, window):
+        tiles = _first_layer_wgrad.tiles(capability, x_dtype, x, y, groups, window)
+        yield from (("first", tile) for tile in tiles)
+        for rung in wgrad_rungs(capability, itemsize, wide, y, groups, window):
             first = (capability, ) if rung == "mma" else ()
-            yield from ((rung, tile) for tile in WGRADS[rung].tiles(*first, x, y, groups))
+            yield from ((rung, tile) for tile in WGRADS[rung].tiles(*first, wide, y, groups))
     elif kind == "product":
-        for rung in rungs(capability, itemsize, x, y, groups, window):
+        tiles = _first_layer.tiles(capability, x_dtype, y_dtype, x, y, groups, window)
+        yield from (("first", tile) for tile in tiles)
+        for rung in rungs(capability, itemsize, wide, y, groups, window):
             tiles = PRODUCTS[rung].tiles
             first = (capability, ) if rung == "mma" else ()
-            yield from ((rung, tile) for tile in tiles(*first, x, y, groups, window))
+            yield from ((rung, tile) for tile in tiles(*first, wide, y, groups, window))
     else:
         raise ValueError(f"there is no kind of work called {kind!r}")
 

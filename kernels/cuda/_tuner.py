@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from . import _choose
+from . import _choose, _first_layer
 from ._chooser import PRODUCTS, STRICT_WEIGHTS, STRICT_WGRADS, WGRADS, candidates
 from ._layout import Array, empty_image
 from ._memory import empty, xp
-from ._operands import padded, weight_rows
+from ._operands import images, weight_rows
 from ._tuning import Candidate, Row, Work
 from ._window import Axis
 
@@ -110,9 +110,19 @@ def calls(work: Work, found: Iterable[Candidate]) -> dict[Candidate, Callable[[i
 
 
 def _product(work: Work, rng: np.random.Generator) -> Callable[[Candidate], Any]:
-    x, y = _image(work.x, work.x_dtype, rng), empty_image(*work.y, work.y_dtype)
-    rows = weight_rows(_weight(work, rng), work.groups, work.window, False, work.x_dtype)
-    return lambda one: PRODUCTS[one[0]].convolve(x, rows, y, work.groups, work.window, tile=one[1])
+    x, y = _image(work.x, work.y_dtype, rng), empty_image(*work.y, work.y_dtype)
+    weight, dtype, shared = _weight(work, rng), work.x_dtype, (work.groups, work.window)
+
+    def call(one: Candidate) -> None:
+        """With the copy of the images, where a rung needs one."""
+        rung, tile = one
+        if rung == "first":
+            held, rows = x, _first_layer.weight_rows(weight, work.window, dtype, 16 // y.itemsize)
+        else:
+            held, rows = images(x, work.groups, dtype), weight_rows(weight, *shared, False, dtype)
+        PRODUCTS[rung].convolve(held, rows, y, *shared, tile=tile)
+
+    return call
 
 
 def _strict_product(work: Work, rng: np.random.Generator) -> Callable[[Candidate], Any]:
@@ -134,10 +144,16 @@ def _strict_wgrad(work: Work, rng: np.random.Generator) -> Callable[[Candidate],
 
 
 def _wgrad(work: Work, rng: np.random.Generator) -> Callable[[Candidate], Any]:
-    filters = work.groups * padded(work.y[0] // work.groups, work.x_dtype.itemsize)
     x = _image(work.x, work.x_dtype, rng)
-    dy = _image((work.x[0], filters, *(axis.count for axis in work.window)), work.x_dtype, rng)
-    return lambda one: WGRADS[one[0]].wgrad(dy, x, work.y, work.groups, work.window, tile=one[1])
+    dy = _image((work.x[0], work.y[0], *(axis.count for axis in work.window)), work.x_dtype, rng)
+
+    def call(one: Candidate) -> Array:
+        """With the copies of the images, where a rung needs them."""
+        rung, tile = one
+        dy_held, x_held = (image if rung == "first" else images(image, work.groups, work.x_dtype) for image in (dy, x))
+        return WGRADS[rung].wgrad(dy_held, x_held, work.y, work.groups, work.window, tile=tile)
+
+    return call
 
 
 def _image(shape: tuple[int, int, int, int], dtype: Any, rng: np.random.Generator) -> Array:

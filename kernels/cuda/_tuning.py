@@ -35,8 +35,8 @@ class Work(NamedTuple):
     """A product as kernels get it: all that a choice depends on.
 
     `kind` is "product" or "wgrad", or with "strict " before it, without tensor cores; x is what is gathered, y what is
-    filled: images, for a gradient the weight. dtypes are those in memory. What is done to the sums at last does not
-    matter.
+    filled: images, for a gradient the weight. `x_dtype` is that in which x is multiplied, `y_dtype` that of y. What is
+    done to the sums at last does not matter.
     """
 
     kind: str

@@ -3,13 +3,15 @@
 Images are channels-last. Convolutions are matrix products over gathered pixels, in strict float32 (`_implicit_gemm.py`,
 `_wgrad.py`; of 3 × 3 also `_winograd.py`) or on tensor cores: `_choose.py` tells by dtype and `precision` which,
 `_chooser.py` on which rung of the ladder of kernels (`_mma_gemm.py`, `_wgmma_gemm.py`, `_tma_gemm.py`; `_mma_wgrad.py`,
-`_tma_wgrad.py`); windows of more than 15 taps on an axis slide in float32 as well. The gradient to the input is forward
-convolutions of dy with the weight transposed, one for each residue of the stride, see `_window.py`. With one channel a
-group convolutions are memory bound and go to `_depthwise.py`, in float32.
+`_tma_wgrad.py`); windows of more than 15 taps on an axis slide in float32 as well. Images of up to four channels have
+kernels of their own (`_first_layer*.py`). The gradient to the input is forward convolutions of dy with the weight
+transposed, one for each residue of the stride, see `_window.py`. With one channel a group convolutions are memory bound
+and go to `_depthwise.py`, in float32.
 
 What follows the products costs no pass of its own: scale, bias, residual sum and ReLU are done in registers. Rungs of
 `STATISTICS` also leave, with tiles of M pixels, the count, mean and sum of squared deviations of each channel in every
-M of y's pixels (`_moments.py`), and so do depthwise kernels: batch norm then need not read y for them.
+M of y's pixels (`_moments.py`), those of first layers in every tile, and so do depthwise kernels: batch norm then need
+not read y for them.
 
 Roofline: 2 N P Q K (C/G) R S operations, at the card's rate for multiply-adds of the factors' type.
 """
@@ -21,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..shapes import conv_output_size
-from . import _choose, _depthwise
+from . import _choose, _depthwise, _first_layer, _patch
 from ._channel_sums import channel_sums
 from ._chooser import PRODUCTS, STATISTICS, STRICT_WEIGHTS, STRICT_WGRADS, WGRADS, choice
 from ._gather import fits
@@ -120,8 +122,11 @@ def conv2d_wgrad(
     if factors is None:
         kind, rungs = "strict wgrad", STRICT_WGRADS
     else:
-        kind, rungs, dy, x = "wgrad", WGRADS, images(dy, groups, factors), images(x, groups, factors)
-    rung, tile = choice((kind, x.dtype, FLOAT32, groups, x.shape, tuple(weight_shape), window), capability)
+        kind, rungs, dy = "wgrad", WGRADS, images(dy, groups, factors)
+    work = kind, factors or x.dtype, FLOAT32, groups, x.shape, tuple(weight_shape), window
+    rung, tile = choice(work, capability)
+    if factors is not None:
+        x = x.astype(factors, copy=False) if rung == "first" else images(x, groups, factors)
     return deliver(rungs[rung].wgrad(dy, x, weight_shape, groups, window, tile=tile), out)
 
 
@@ -144,16 +149,19 @@ def _convolve(x: Array, weight: Array, y: Array, groups: int, windows: list[tupl
     capability, left = _choose.capability(), {}
     dtype = _choose.factors(x.dtype, precision, capability) if all(map(fits, windows)) else None
     if dtype is not None:
-        x, weight = images(x, groups, dtype), contiguous(weight)
+        x, weight = images(x, groups, dtype) if transposed else x, contiguous(weight)  # one copy for all windows
     for window in windows:
         kind = "strict product" if dtype is None else "product"
-        rung, tile = choice((kind, x.dtype, y.dtype, groups, x.shape, y.shape, window), capability)
+        rung, tile = choice((kind, dtype or x.dtype, y.dtype, groups, x.shape, y.shape, window), capability)
         if dtype is None:
-            rows = STRICT_WEIGHTS[rung](_alike(weight, x), groups, window, transposed)
+            held, rows = x, STRICT_WEIGHTS[rung](_alike(weight, x), groups, window, transposed)
+        elif rung == "first":
+            held, rows = x, _first_layer.weight_rows(weight, window, dtype, 16 // y.itemsize)
         else:
-            rows = weight_rows(weight, groups, window, transposed, dtype)
-        if statistics and rung in STATISTICS and x.dtype == y.dtype:
+            held, rows = images(x, groups, dtype), weight_rows(weight, groups, window, transposed, dtype)
+        if statistics and rung in STATISTICS and held.dtype == rows.dtype == y.dtype:
             pixels = len(y) * window[0].count * window[1].count
-            left["sets"] = tuple(empty((3, blocks(pixels, tile[0]), y.shape[1])))
-        PRODUCTS[rung].convolve(x, rows, y, groups, window, *epilogue, tile=tile, **left)
+            lots = _patch.lots(x.shape, window, tile) if "first" in rung else blocks(pixels, tile[0])
+            left["sets"] = tuple(empty((3, lots, y.shape[1])))
+        PRODUCTS[rung].convolve(held, rows, y, groups, window, *epilogue, tile=tile, **left)
     return left.get("sets")

@@ -97,15 +97,19 @@ class Kernel:
     def __repr__(self) -> str:
         return f"<kernel {self.file}.{self.name}>"
 
-    def __call__(self, grid: int | tuple[int, ...], *args: Any) -> None:
-        """Queue `grid` blocks with these arguments; nothing is done for an empty grid."""
+    def __call__(self, grid: int | tuple[int, ...], *args: Any, shared: int | None = None) -> None:
+        """Queue `grid` blocks with these arguments; nothing is done for an empty grid.
+
+        `shared` are the bytes of dynamic shared memory where fewer than the declared ones do: more blocks then fit.
+        """
         x, y, z = (*grid, 1, 1)[:3] if type(grid) is tuple else (grid, 1, 1)
         if not x or not y or not z:
             return
         if len(args) != len(self._kinds):
             raise TypeError(f"{self} takes {', '.join(self.fields)}; got {len(args)} arguments")
+        shared = self.shared if shared is None else shared
         if SIMULATED:
-            self._simulate((x, y, z), args)
+            self._simulate((x, y, z), args, shared)
             return
         device, dtype = current_device(), _FLOAT32
         if self._storage is not None:
@@ -117,14 +121,15 @@ class Kernel:
                     f"{device}: call under `with cupy.cuda.Device({array.data.device_id}):`"
                 )
         loaded = self._loaded.get((device, dtype)) or self._load(device, dtype)
-        loaded.launch(x, y, z, args)
+        loaded.launch(x, y, z, args, shared)
 
     # ------------------------------------------------------------ the simulator
-    def _simulate(self, grid: tuple[int, int, int], args: tuple) -> None:
+    def _simulate(self, grid: tuple[int, int, int], args: tuple, shared: int) -> None:
         from ._emulation import Pointer
 
-        if max(grid[1:]) > 65535 or self.block > 1024:
-            raise RuntimeError(f"{self}: no GPU takes a grid of {grid} blocks of {self.block} threads")
+        if max(grid[1:]) > 65535 or self.block > 1024 or shared > self.shared:
+            raise RuntimeError(f"{self}: no GPU takes a grid of {grid} blocks of {self.block} threads with {shared} of "
+                               f"{self.shared} bytes")
         seen, stored, nothing = [], None, np.empty(0, np.float32)
         for (name, kind), value in zip(self.fields.items(), args):
             if kind == MAP:
@@ -146,7 +151,7 @@ class Kernel:
                     stored, nothing = array.dtype.name, np.empty(0, array.dtype)
             pointers = [Pointer(nothing if array is None else array) for array in arrays]
             seen.append(pointers if kind == TABLE else pointers[0])
-        self._simulated[grid, self.block, 0, self.shared](*seen)
+        self._simulated[grid, self.block, 0, shared](*seen)
 
     # ------------------------------------------------------------ the machine
     def signature(self, dtype: str) -> tuple:
@@ -238,7 +243,7 @@ class _Loaded:
         self.layout = struct.Struct("".join(map(_code, kernel.fields.values())))
         self.local = threading.local()  # two Python threads may launch at once
 
-    def launch(self, x: int, y: int, z: int, args: tuple) -> None:
+    def launch(self, x: int, y: int, z: int, args: tuple, shared: int) -> None:
         """Queue x times y times z blocks on CuPy's current stream."""
         try:
             room, table = self.local.room
@@ -247,11 +252,11 @@ class _Loaded:
         try:
             values = [v if scalar else 0 if v is None else v.data.ptr for scalar, v in zip(self.is_scalar, args)]
             self.layout.pack_into(room, 0, *values)
-            answer = self.start(self.handle, x, y, z, self.block, 1, 1, self.shared, self.stream().ptr, table, 0)
+            answer = self.start(self.handle, x, y, z, self.block, 1, 1, shared, self.stream().ptr, table, 0)
         except (struct.error, AttributeError, OverflowError, TypeError) as error:
             raise self._refused((x, y, z), args, error) from None
         if answer[0]:
-            self._checked(answer, f" to {x, y, z} blocks of {self.block} threads with {self.shared} bytes")
+            self._checked(answer, f" to {x, y, z} blocks of {self.block} threads with {shared} bytes")
 
     def _room(self) -> tuple[ctypes.Array, int]:
         """This thread's memory for the arguments of a call, and the address of the table of their addresses."""

@@ -51,7 +51,7 @@ def test_cuda_tune_measures_prints_and_keeps(on_the_simulator, capsys):
     assert heading.split() == ["default", "best", "microseconds", "ratio", "shape"]
     shape = r"(product|wgrad) float32: [\dx ]+ by \dx\d to [\dx ]+"
     for row in rows:
-        assert re.fullmatch(rf"mma [\dx]+ +mma [\dx]+ +20\.0 10\.0 +2\.00  {shape}", row)
+        assert re.fullmatch(rf"(first|mma) [\dx]+ +(first|mma) [\dx]+ +20\.0 10\.0 +2\.00  {shape}", row)
     assert len(rows) == int(first.split()[0])
     (file,) = on_the_simulator.glob("cuda-*/tuned-simulator.json")
     kept = f"kept in {file} ({len(rows)} shapes); the last bits of results may differ from before"
@@ -78,7 +78,7 @@ def test_cuda_tune_for_common_networks(on_the_simulator, capsys, monkeypatch):
     monkeypatch.setattr(nnk.cli.tune, "COMMON", (("digits_cnn", 1, 8), ("digits_cnn", 1, 10)))
     assert nnk.cli.main(["tune", "--layers"]) == 0
     found = {work.x for work in backend.kernels("cuda._chooser").stored(0) if work.kind == "product"}
-    assert {(1, 4, 8, 8), (1, 4, 10, 10)} <= found  # both first layers, their three channels padded
+    assert {(1, 3, 8, 8), (1, 3, 10, 10)} <= found  # both first layers
 
 
 def test_cuda_tune_stops_when_time_is_up(on_the_simulator, capsys):
@@ -104,7 +104,7 @@ def test_cuda_tune_of_strict_float32_keeps_what_was_measured_before_ctrl_c(on_th
     assert "(1 shapes)" in capsys.readouterr().out
     ((work, row),) = backend.kernels("cuda._chooser").stored(0).items()
     assert work.kind == "strict product"
-    assert row.default[0] == "ffma"
+    assert row.default[0] == "first-ffma"
     assert nnk.get_precision() == "high"
 
 

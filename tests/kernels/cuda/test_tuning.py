@@ -22,7 +22,7 @@ WORKS = {
     "product": Work("product", FLOAT32, FLOAT32, 1, (1, 8, 6, 5), (1, 12, 6, 5), WINDOW),
     "wide": Work("product", BFLOAT16, FLOAT32, 2, (1, 16, 6, 5), (1, 24, 6, 5), WINDOW),
     "strict": Work("strict product", FLOAT32, FLOAT32, 1, (1, 8, 6, 5), (1, 12, 6, 5), WINDOW),
-    "wgrad": Work("wgrad", FLOAT32, FLOAT32, 1, (1, 8, 6, 5), (12, 7, 3, 3), WINDOW),
+    "wgrad": Work("wgrad", FLOAT32, FLOAT32, 1, (1, 7, 6, 5), (12, 7, 3, 3), WINDOW),
     "strict_wgrad": Work("strict wgrad", FLOAT32, FLOAT32, 1, (1, 8, 6, 5), (12, 8, 3, 3), WINDOW),
 }
 SMALL, LARGE = ("mma", (64, 64, 4)), ("mma", (128, 128, 3))
