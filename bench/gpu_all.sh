@@ -80,7 +80,7 @@ run() {
         cd "$work" && "$python" -m nnk warmup --cuda --dtype float32 --dtype float16 --dtype bfloat16 | tail -n 3
         return "${PIPESTATUS[0]}"
         ;;
-    rungs) check "$tests"/{test_bulk_copies,test_rungs}.py ;;
+    rungs) check "$tests"/{test_bulk_copies,test_rungs,test_first_layer}.py ;;
     parity)
         # What proves compiler and host rather than the GPU is left to CI.
         check "$tests" "$root/tests/cuda/test_cuda_device.py" \

@@ -58,7 +58,7 @@ def test_all_parts_run_in_order_and_the_table_comes_last(gpu_all, tmp_path):
     assert calls[2].startswith("-m nnk warmup --cuda")
     rungs, parity = (call for call in calls if call.startswith("-m pytest"))
     options, tests = "-n 6 --max-worker-restart 100 --timeout 100 --timeout-method thread", f"{ROOT}/tests/kernels/cuda"
-    assert rungs.endswith(f" {options} {tests}/test_bulk_copies.py {tests}/test_rungs.py")
+    assert rungs.endswith(f" {options} {tests}/test_bulk_copies.py {tests}/test_rungs.py {tests}/test_first_layer.py")
     assert f" {options} {tests} {ROOT}/tests/cuda/test_cuda_device.py --ignore={tests}/test_resources.py" in parity
     assert [call.split()[0] for call in calls[-4:]] == ["gpu_ops.py", "gpu_conv.py", "gpu_step.py", "gpu_report.py"]
     assert [line.split(":")[0] for line in result.stdout.splitlines()[1:7]] == PARTS
