@@ -36,6 +36,7 @@ from . import (
     _implicit_gemm,
     _mma_gemm,
     _mma_wgrad,
+    _patch,
     _tma_gemm,
     _tma_wgrad,
     _tuning,
@@ -54,7 +55,6 @@ from .launch import current_device
 PRODUCTS = {"ffma": _implicit_gemm, "winograd": _winograd, "first-ffma": _first_layer_strict, "first": _first_layer,
             "mma": _mma_gemm, "wgmma": _wgmma_gemm, "tma": _tma_gemm}  # fmt: skip
 WGRADS = {"first": _first_layer_wgrad, "mma": _mma_wgrad, "tma": _tma_wgrad}
-STATISTICS = PRODUCTS.keys() - {"winograd"}  # rungs that leave them of their output in its own dtype
 STRICT_WEIGHTS = {"ffma": pack, "winograd": _winograd.pack, "first-ffma": pack}  # as these products take them
 STRICT_WGRADS = {"ffma": _wgrad, "winograd": _winograd, "first-ffma": _first_layer_strict_wgrad}
 HOPPER = (9, 0)
@@ -143,6 +143,15 @@ def wgrad_rungs(capability: tuple[int, int], itemsize: int, x_shape: tuple, weig
         return ("mma",)
     large = weight_shape[0] // groups >= LEAST_OUTPUTS and _fills(x_shape[1] // groups * itemsize)
     return ("tma", "mma") if large else ("mma", "tma")
+
+
+def statistics_lots(rung: str, tile: tuple[int, ...], x_shape: tuple, window: tuple[Axis, Axis]) -> int:
+    """How many lots of the output's pixels a rung leaves statistics of."""
+    if rung == "winograd":
+        return _winograd.lots(x_shape[0], window)
+    if "first" in rung:
+        return _patch.lots(x_shape, window, tile)
+    return blocks(x_shape[0] * window[0].count * window[1].count, tile[0])
 
 
 def strict_rungs(x_dtype: np.dtype, y_dtype: np.dtype, groups: int, x_shape: tuple, filters: int,

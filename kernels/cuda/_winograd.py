@@ -40,7 +40,9 @@ from ._layout import Array, blocks, empty_image
 from ._memory import empty
 from ._window import Axis, forward_axis
 from ._winograd_transforms import (
+    ACROSS,
     FREQUENCIES,
+    LOT,
     THREADS,
     TILE,
     VECTOR,
@@ -48,11 +50,12 @@ from ._winograd_transforms import (
     winograd_gradient,
     winograd_input,
     winograd_output,
+    winograd_output_statistics,
     winograd_weight,
 )
 
 SLICE = 1 << 26  # bytes
-ROWS = 128  # a slice has whole tiles of the products
+ROWS = 128  # a slice has whole tiles of the products, and whole lots of statistics
 _POINT = (forward_axis(1, 1, 1, 0, 1),) * 2
 
 
@@ -102,6 +105,11 @@ def _slices(count: int, channels: int, filters: int) -> Iterator[tuple[int, int]
         yield first, min(each, count - first)
 
 
+def lots(images: int, window: tuple[Axis, Axis]) -> int:
+    """How many lots of pixels `convolve` leaves statistics of: of LOT tiles of 2 × 2."""
+    return blocks(tile_count(images, window), LOT)
+
+
 def pack(weight: Array, groups: int, window: tuple[Axis, Axis], transposed: bool) -> Array:
     """U (16, C, K) of a contiguous weight (K, C, 3, 3), or with `transposed` (16, K, C), for `convolve`."""
     filters, channels = weight.shape[:2]
@@ -112,9 +120,12 @@ def pack(weight: Array, groups: int, window: tuple[Axis, Axis], transposed: bool
 
 
 def convolve(x: Array, u: Array, y: Array, groups: int, window: tuple[Axis, Axis], scale: Array | None = None,
-             bias: Array | None = None, rectify: bool = False, residual: Array | None = None, *,
-             tile: _implicit_gemm.Tile) -> None:
-    """Fill y = act(scale · (x ⋆ weight) + bias + residual); all channels-last float32, u from `pack`."""
+             bias: Array | None = None, rectify: bool = False, residual: Array | None = None,
+             sets: tuple[Array, Array, Array] | None = None, *, tile: _implicit_gemm.Tile) -> None:
+    """Fill y = act(scale · (x ⋆ weight) + bias + residual); all channels-last float32, u from `pack`.
+
+    `sets` take counts, means and squared deviations of y: (`lots`, channels) float32 each.
+    """
     channels, filters = x.shape[1], y.shape[1]
     grid = [blocks(axis.count, TILE) for axis in window]
     runs = list(_slices(tile_count(len(x), window), channels, filters))
@@ -123,9 +134,13 @@ def convolve(x: Array, u: Array, y: Array, groups: int, window: tuple[Axis, Axis
     for first, length in runs:
         _transform_input(x, v, first, length, grid, window)
         _implicit_gemm.convolve(v[:length], u, m[:length], FREQUENCIES, _POINT, tile=tile)
-        work = length * (filters // VECTOR)
-        winograd_output(blocks(work, THREADS), m, y, scale, bias, residual, work, first, filters // VECTOR,
-                        *y.shape[2:], *grid, scale is not None, bias is not None, residual is not None, rectify)
+        vectors, work = filters // VECTOR, length * (filters // VECTOR)
+        rest = (first, vectors, *y.shape[2:], *grid, scale is not None, bias is not None, residual is not None, rectify)
+        if sets is None:
+            winograd_output(blocks(work, THREADS), m, y, scale, bias, residual, work, *rest)
+        else:
+            winograd_output_statistics((blocks(length, LOT), blocks(vectors, ACROSS)), m, y, scale, bias, residual,
+                                       *sets, length, *rest)
 
 
 def wgrad(dy: Array, x: Array, weight_shape: tuple[int, int, int, int], groups: int, window: tuple[Axis, Axis], *,

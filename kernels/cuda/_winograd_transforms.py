@@ -17,6 +17,10 @@ ones, so each access of a warp covers whole lines. The 16 vectors it reads are a
 Memory bound: x is read once (its patches overlap: each pixel is asked for four times, three of them of the caches), V
 and M are 16 numbers for the 4 of a tile.
 
+A variant of the output kernel leaves statistics of y, as `_column_moments.py` tells. A block takes LOT tiles there, and
+ACROSS vectors of channels, which is a line of memory; a thread takes four of the tiles, one after the other. What it
+leaves, 12 bytes a channel, is nothing beside 4096 of M.
+
 A matrix is applied along one axis of a patch and then along the other, by additions alone but for the halves of G.
 Patches lie in registers, as (16, 4): a row of it is a place (p, q) of the patch, a column a channel.
 """
@@ -25,6 +29,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ._column_moments import deviate, join, leave
 from ._math import HALF, INFINITY, ONE, ZERO, larger
 from ._numba import cuda, device, types
 from .launch import F32, INT, kernel
@@ -32,16 +37,29 @@ from .ptx import load_vector, quotient, store_vector
 
 TILE, OUTPUTS, PATCH, FREQUENCIES, TAPS, VECTOR = 2, 4, 4, 16, 9, 4
 THREADS = 128
+ACROSS, LOT = 8, 64  # threads side by side, and the tiles of a block, where statistics are left
+LINES, _WIDTH = THREADS // ACROSS, ACROSS * VECTOR
+_SETS = LINES * (3 * _WIDTH + 1)
 int32 = np.int32
+
+OUTPUT = dict(height=INT, width=INT, tiles_h=INT, tiles_w=INT, has_scale=INT, has_bias=INT, has_residual=INT,
+              rectify=INT)  # fmt: skip
+"""The last arguments of the kernels that write y."""
+
+
+@device
+def _corner(tile, tiles_h, tiles_w):
+    """A tile's image, first row and first column."""
+    line = quotient(tile, tiles_w)
+    image = quotient(line, tiles_h)
+    return image, int32((line - image * tiles_h) * TILE), int32((tile - line * tiles_w) * TILE)
 
 
 @device
 def _place(i, first, vectors, tiles_h, tiles_w):
     """Thread i's tile counted from `first`, its image, the tile's first row and column, and the first channel."""
     tile = quotient(i, vectors)
-    line = quotient(int32(first + tile), tiles_w)
-    image = quotient(line, tiles_h)
-    row, column = int32((line - image * tiles_h) * TILE), int32((first + tile - line * tiles_w) * TILE)
+    image, row, column = _corner(first + tile, tiles_h, tiles_w)
     return tile, image, row, column, int32((i - tile * vectors) * VECTOR)
 
 
@@ -139,44 +157,98 @@ def winograd_gradient(dy, d, work, first, vectors, height, width, tiles_h, tiles
             store_vector(d, to + f * filters, held[f])
 
 
-@kernel(block=THREADS, m=F32, y=F32, scale=F32, bias=F32, residual=F32, work=INT, first=INT, vectors=INT, height=INT,
-        width=INT, tiles_h=INT, tiles_w=INT, has_scale=INT, has_bias=INT, has_residual=INT, rectify=INT)
+@device
+def _vector_or(registers, value, p, i, given):
+    """Four numbers of p from i on if they are given, else this value."""
+    for lane in range(VECTOR):
+        registers[lane] = value
+    if given:
+        load_vector(registers, p, i)
+
+
+@device
+def _write_outputs(held, added, factor, summand, m, source, y, residual, has_residual, to, down, right, width, filters,
+                   rectify):
+    """act(scale · AᵀmA + bias + residual) of a tile, to `to` of y: `down` and `right` tell whether there are two rows
+    and two columns. The four results stay in `held`."""
+    for f in range(FREQUENCIES):
+        load_vector(held[f], m, source + f * filters)
+    for p in range(TILE):
+        for q in range(TILE):
+            inside = has_residual and (p == 0 or down) and (q == 0 or right)
+            _vector_or(added[TILE * p + q], ZERO, residual, to + (p * width + q) * filters, inside)
+    for p in range(PATCH):
+        _a_transposed(held, PATCH * p, 1)
+    floor = ZERO if rectify else -INFINITY
+    for q in range(TILE):
+        _a_transposed(held, q, PATCH)
+        for p in range(TILE):
+            for lane in range(VECTOR):
+                value = held[PATCH * p + q, lane] * factor[lane] + summand[lane] + added[TILE * p + q, lane]
+                held[PATCH * p + q, lane] = larger(value, floor)
+            if (p == 0 or down) and (q == 0 or right):
+                store_vector(y, to + (p * width + q) * filters, held[PATCH * p + q])
+
+
+@kernel(block=THREADS, m=F32, y=F32, scale=F32, bias=F32, residual=F32, work=INT, first=INT, vectors=INT, **OUTPUT)
 def winograd_output(m, y, scale, bias, residual, work, first, vectors, height, width, tiles_h, tiles_w, has_scale,
                     has_bias, has_residual, rectify):
     """The pixels of y of the tiles from `first` on: act(scale · AᵀmA + bias + residual)."""
     held = cuda.local.array((FREQUENCIES, VECTOR), types.float32)
-    more = cuda.local.array((OUTPUTS, VECTOR), types.float32)
+    added = cuda.local.array((OUTPUTS, VECTOR), types.float32)
     factor, summand = cuda.local.array(VECTOR, types.float32), cuda.local.array(VECTOR, types.float32)
     i = int32(cuda.blockIdx.x * THREADS + cuda.threadIdx.x)
     if i < work:
         tile, image, row, column, k = _place(i, first, vectors, tiles_h, tiles_w)
         filters = vectors * VECTOR
-        source, to = tile * FREQUENCIES * filters + k, ((image * height + row) * width + column) * filters + k
-        for f in range(FREQUENCIES):
-            load_vector(held[f], m, source + f * filters)
-        for lane in range(VECTOR):
-            factor[lane], summand[lane] = ONE, ZERO
-        if has_scale:
-            load_vector(factor, scale, k)
-        if has_bias:
-            load_vector(summand, bias, k)
-        for p in range(TILE):
-            for q in range(TILE):
-                for lane in range(VECTOR):
-                    more[TILE * p + q, lane] = ZERO
-                if has_residual and row + p < height and column + q < width:
-                    load_vector(more[TILE * p + q], residual, to + (p * width + q) * filters)
-        for p in range(PATCH):
-            _a_transposed(held, PATCH * p, 1)
-        floor = ZERO if rectify else -INFINITY
-        for q in range(TILE):
-            _a_transposed(held, q, PATCH)
-            for p in range(TILE):
-                for lane in range(VECTOR):
-                    value = held[PATCH * p + q, lane] * factor[lane] + summand[lane] + more[TILE * p + q, lane]
-                    held[PATCH * p + q, lane] = larger(value, floor)
-                if row + p < height and column + q < width:
-                    store_vector(y, to + (p * width + q) * filters, held[PATCH * p + q])
+        _vector_or(factor, ONE, scale, k, has_scale)
+        _vector_or(summand, ZERO, bias, k, has_bias)
+        _write_outputs(held, added, factor, summand, m, tile * FREQUENCIES * filters + k, y, residual, has_residual,
+                       ((image * height + row) * width + column) * filters + k, row + 1 < height, column + 1 < width,
+                       width, filters, rectify)
+
+
+@kernel(block=THREADS, m=F32, y=F32, scale=F32, bias=F32, residual=F32, counts=F32, means=F32, squares=F32, length=INT,
+        first=INT, vectors=INT, **OUTPUT)
+def winograd_output_statistics(m, y, scale, bias, residual, counts, means, squares, length, first, vectors, height,
+                               width, tiles_h, tiles_w, has_scale, has_bias, has_residual, rectify):
+    """The same of `length` tiles, and the statistics of every LOT of them: `first` is a multiple of that."""
+    held = cuda.local.array((FREQUENCIES, VECTOR), types.float32)
+    added = cuda.local.array((OUTPUTS, VECTOR), types.float32)
+    factor, summand = cuda.local.array(VECTOR, types.float32), cuda.local.array(VECTOR, types.float32)
+    origin = cuda.local.array(VECTOR, types.float32)
+    s, t = cuda.local.array(VECTOR, types.float32), cuda.local.array(VECTOR, types.float32)
+    shared = cuda.shared.array(_SETS, types.float32)
+    line, vector = int32(cuda.threadIdx.x // ACROSS), int32(cuda.threadIdx.x % ACROSS)
+    k, filters, n = int32((cuda.blockIdx.y * ACROSS + vector) * VECTOR), vectors * VECTOR, int32(0)
+    for lane in range(VECTOR):
+        origin[lane] = s[lane] = t[lane] = ZERO
+    if k < filters:
+        _vector_or(factor, ONE, scale, k, has_scale)
+        _vector_or(summand, ZERO, bias, k, has_bias)
+        tile = int32(cuda.blockIdx.x * LOT + line)
+        for _ in range(int32(0), int32(LOT), LINES):
+            if tile < length:
+                image, row, column = _corner(first + tile, tiles_h, tiles_w)
+                down, right = row + 1 < height, column + 1 < width
+                _write_outputs(held, added, factor, summand, m, tile * FREQUENCIES * filters + k, y, residual,
+                               has_residual, ((image * height + row) * width + column) * filters + k, down, right,
+                               width, filters, rectify)
+                if n == 0:
+                    for lane in range(VECTOR):
+                        origin[lane] = held[0, lane]
+                for p in range(TILE):
+                    for q in range(TILE):
+                        if (p == 0 or down) and (q == 0 or right):
+                            deviate(s, t, origin, held[PATCH * p + q], 0)
+                            n = int32(n + 1)
+            tile = int32(tile + LINES)
+    leave(shared, 0, LINES, _WIDTH, line, vector * VECTOR, origin, s, t, 0, n)
+    cuda.syncthreads()
+    channel = cuda.blockIdx.y * _WIDTH + cuda.threadIdx.x
+    if cuda.threadIdx.x < _WIDTH and channel < filters:
+        lot = quotient(first, LOT) + cuda.blockIdx.x
+        join(shared, 0, LINES, _WIDTH, cuda.threadIdx.x, counts, means, squares, lot * filters + channel)
 
 
 @kernel(block=THREADS, weight=F32, u=F32, size=INT, filters=INT, channels=INT, turned_h=INT, turned_w=INT,

@@ -8,10 +8,10 @@ kernels of their own (`_first_layer*.py`). The gradient to the input is forward 
 transposed, one for each residue of the stride, see `_window.py`. With one channel a group convolutions are memory bound
 and go to `_depthwise.py`, in float32.
 
-What follows the products costs no pass of its own: scale, bias, residual sum and ReLU are done in registers. Rungs of
-`STATISTICS` also leave, with tiles of M pixels, the count, mean and sum of squared deviations of each channel in every
-M of y's pixels (`_moments.py`), those of first layers in every tile, and so do depthwise kernels: batch norm then need
-not read y for them.
+What follows the products costs no pass of its own: scale, bias, residual sum and ReLU are done in registers. All
+rungs can also leave, with tiles of M pixels, the count, mean and sum of squared deviations of each channel in every M
+of y's pixels (`_moments.py`), those of first layers in every tile, those of Winograd in every few, and so do depthwise
+kernels: batch norm then need not read y for them.
 
 Roofline: 2 N P Q K (C/G) R S operations, at the card's rate for multiply-adds of the factors' type.
 """
@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 
 from ..shapes import conv_output_size
-from . import _choose, _depthwise, _first_layer, _patch
+from . import _choose, _depthwise, _first_layer
 from ._channel_sums import channel_sums
-from ._chooser import PRODUCTS, STATISTICS, STRICT_WEIGHTS, STRICT_WGRADS, WGRADS, choice
+from ._chooser import PRODUCTS, STRICT_WEIGHTS, STRICT_WGRADS, WGRADS, choice, statistics_lots
 from ._gather import fits
-from ._layout import Array, blocks, channels_last, contiguous, deliver, empty_image, vector
+from ._layout import Array, channels_last, contiguous, deliver, empty_image, vector
 from ._memory import empty
 from ._moments import Statistics
 from ._operands import images, weight_rows
@@ -159,9 +159,7 @@ def _convolve(x: Array, weight: Array, y: Array, groups: int, windows: list[tupl
             held, rows = x, _first_layer.weight_rows(weight, window, dtype, 16 // y.itemsize)
         else:
             held, rows = images(x, groups, dtype), weight_rows(weight, groups, window, transposed, dtype)
-        if statistics and rung in STATISTICS and held.dtype == rows.dtype == y.dtype:
-            pixels = len(y) * window[0].count * window[1].count
-            lots = _patch.lots(x.shape, window, tile) if "first" in rung else blocks(pixels, tile[0])
-            left["sets"] = tuple(empty((3, lots, y.shape[1])))
+        if statistics and held.dtype == rows.dtype == y.dtype:
+            left["sets"] = tuple(empty((3, statistics_lots(rung, tile, x.shape, window), y.shape[1])))
         PRODUCTS[rung].convolve(held, rows, y, groups, window, *epilogue, tile=tile, **left)
     return left.get("sets")

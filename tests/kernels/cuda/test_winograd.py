@@ -73,8 +73,13 @@ class Problem:
         self.scale, self.bias = normal(filters), normal(filters)
         self.window = tuple(forward_axis(n, 3, 1, p, 1) for n, p in zip(size, padding))
 
-    def forward(self, *epilogue):
-        return self._convolve(self.x, empty_image(*self.dy.shape), self.window, False, *epilogue)
+    def forward(self, *epilogue, **options):
+        return self._convolve(self.x, empty_image(*self.dy.shape), self.window, False, *epilogue, **options)
+
+    def statistics(self, *epilogue):
+        """y, and its statistics with it."""
+        sets = tuple(empty((3, _winograd.lots(len(self.x), self.window), len(self.weight))))
+        return self.forward(*epilogue, sets=sets), sets
 
     def dgrad(self):
         (window,) = dgrad_windows(self.x.shape[2:], (3, 3), (1, 1), self.padding, (1, 1))
@@ -84,9 +89,10 @@ class Problem:
         tile = _winograd.wgrad_tiles(self.x.shape, self.weight.shape, 1, self.window)[0]
         return _winograd.wgrad(self.dy, self.x, self.weight.shape, 1, self.window, tile=tile)
 
-    def _convolve(self, x, y, window, transposed, *epilogue):
+    def _convolve(self, x, y, window, transposed, *epilogue, **options):
         tile = _winograd.tiles(x.shape, y.shape, 1, window)[0]
-        _winograd.convolve(x, _winograd.pack(self.weight, 1, window, transposed), y, 1, window, *epilogue, tile=tile)
+        u = _winograd.pack(self.weight, 1, window, transposed)
+        _winograd.convolve(x, u, y, 1, window, *epilogue, tile=tile, **options)
         return y
 
     def results(self):
@@ -156,6 +162,55 @@ def test_cuda_winograd_nan_passes_the_activation(quick):
     y = problem.forward(None, None, True)
     assert np.isnan(y[0, :, 0, 0]).all()
     assert np.isfinite(y[0, :, 4:]).all()
+
+
+def statistics_of(y, lot):
+    """Counts, means and squared deviations of every `lot` tiles of 2 x 2."""
+    tiles = [y[n, :, h : h + 2, w : w + 2].reshape(y.shape[1], -1).astype(np.float64)
+             for n in range(len(y)) for h in range(0, y.shape[2], 2) for w in range(0, y.shape[3], 2)]  # fmt: skip
+    lots = [np.concatenate(tiles[i : i + lot], 1) for i in range(0, len(tiles), lot)]
+    return np.array([(np.full(len(v), v.shape[1]), v.mean(1), v.shape[1] * v.var(1)) for v in lots]).swapaxes(0, 1)
+
+
+def check_statistics(problem, *epilogue):
+    y, sets = problem.statistics(*epilogue)
+    assert np.array_equal(y, problem.forward(*epilogue))  # both kernels compute the same
+    (counts, means, squares), unit = statistics_of(y, 64), np.finfo(np.float32).eps
+    assert np.array_equal(sets[0], counts)
+    assert (np.abs(sets[1] - means) <= unit * (np.abs(means) + 4 * np.sqrt(squares / counts))).all()
+    assert (np.abs(sets[2] - squares) <= 16 * unit * squares).all()
+
+
+@simulated
+@pytest.mark.parametrize(("shape", "filters"), [((2, 4, 5, 7), 4), ((3, 4, 13, 10), 36), ((3, 4, 1, 1), 8)], ids=str)
+def test_cuda_winograd_statistics(shape, filters, quick, order):
+    problem = Problem(shape, filters, (1, 1))
+    check_statistics(problem)
+    check_statistics(problem, problem.scale, problem.bias, True, problem.residual)
+
+
+@simulated
+def test_cuda_winograd_statistics_of_slices_with_a_large_mean(quick, monkeypatch):
+    problem = Problem((5, 4, 9, 11), 4, (1, 1))
+    problem.bias += np.float32(1e4)
+    monkeypatch.setattr(_winograd, "ROWS", 64)
+    monkeypatch.setattr(_winograd, "SLICE", 64 * 64 * 8)
+    assert len(list(_winograd._slices(150, 4, 4))) == 3
+    check_statistics(problem, None, problem.bias)
+
+
+@simulated
+def test_cuda_winograd_statistics_reach_batch_norm(quick, cuda_kernels, monkeypatch):
+    monkeypatch.setattr(_chooser, "winograd_pays", lambda *work: True)
+    problem = Problem((2, 4, 7, 11), 8, (1, 1))
+    y, sets = cuda_kernels.conv2d(problem.x, problem.weight, padding=(1, 1), statistics=True)
+    assert sets[0].shape == (1, 8)
+    assert np.array_equal(sets[0], np.full((1, 8), y.size // 8))
+    given = np.ones(8, np.float32), problem.bias, None, None
+    options = dict(momentum=0.1, eps=1e-5)
+    for got, want in zip(cuda_kernels.batch_norm_train(y, *given, **options, statistics=sets),
+                         reference.batch_norm_train(y.astype(np.float64), *given, **options)):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
 @simulated
