@@ -19,6 +19,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from ._channel_sums import add_strips
 from ._ffma import DEPTH, FAR, THREADS, multiply, place_x, place_y
 from ._gather import GEOMETRY, advance, coordinates, geometry, place
 from ._layout import Array, blocks
@@ -32,6 +33,7 @@ from .ptx import load_vector, quotient, store_shared, store_vector
 AT_ONCE = {64: 396, 128: 264}  # blocks, by M, that the 132 multiprocessors of an H100 hold
 ENOUGH_BLOCKS = 192  # below this many blocks, smaller tiles
 LEAST_SHARE = 512  # pixels: a smaller share is not worth its workspace
+SERIAL = 16  # shares, up to which a thread adds up those of an element; of more, several threads do
 MOST_PIXELS = (1 << 31) - (1 << 17)  # beyond the last pixel numbers still have 32 bits
 OUTSIDE = -(1 << 29)  # a row that no pixel brings back into the image
 VECTOR = 4
@@ -151,6 +153,8 @@ def add_parts(partial: Array, weight_shape: tuple[int, int, int, int]) -> Array:
     """dweight (K, C/G, R, S), float32, from shares' sums (shares, K, R · S · padded), which may pad the channels."""
     (_, channels, r, s), (parts, filters, places) = weight_shape, partial.shape
     dweight, size = empty(weight_shape), filters * places
+    if parts > SERIAL:
+        partial, parts = add_strips(partial, (filters, places)), 1
     _add_parts(blocks(size, THREADS), partial, dweight, size, parts, max(places // max(r * s, 1), 1), channels, r * s)
     return dweight
 

@@ -90,3 +90,11 @@ def test_cuda_strict_wgrad_refuses_more_pixels_than_its_numbers_hold():
     x, dy = (np.broadcast_to(np.float32(0), (1, 4, 1 << 16, 1 << 15)) for _ in range(2))
     with pytest.raises(OverflowError, match="pixels"):
         _wgrad.wgrad(dy, x, (4, 4, 1, 1), 1, window, tile=SMALL)
+
+
+@pytest.mark.parametrize("parts", [1, _wgrad.SERIAL, _wgrad.SERIAL + 1, 100])
+def test_cuda_sums_of_shares_are_added(parts, device):
+    partial = np.random.default_rng(1).standard_normal((parts, 5, 4 * 8)).astype(np.float32)
+    found = device.get(_wgrad.add_parts(device.put(partial), (5, 7, 2, 2)))  # 7 channels, padded to 8
+    want = partial.astype(np.float64).sum(0).reshape(5, 4, 8)[..., :7].transpose(0, 2, 1).reshape(5, 7, 2, 2)
+    np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6 * parts)
