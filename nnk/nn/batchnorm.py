@@ -40,6 +40,11 @@ class _BatchNorm(RunningNorm):
             raise ValueError(f"{type(self).__name__}: eps is {self.eps}, expected a positive number in training")
 
     @property
+    def takes_images(self) -> bool:
+        """Whether inputs are (N, C, H, W)."""
+        return 4 in self._shapes
+
+    @property
     def by_batch(self) -> bool:
         """Whether forward normalises by the statistics of its batch, not by the running ones."""
         return self.training or self.running_mean is None

@@ -34,6 +34,8 @@ A convolution does what is behind it before it stores its outputs, and backward 
   which are computed in every call from the numbers that the norm holds then; the other gets what it would have
   returned, and returns it. The norm's tail becomes the convolution's.
 
+Not so before a `BatchNorm1d`: behind a convolution of one image (C, H, W) its channels are the axis H.
+
 What was arranged in forward is saved for backward. A module whose backward is called without the arguments, by hand,
 does its own work in full, whatever its forward left to another.
 
@@ -91,7 +93,7 @@ def ahead(planned: Steps) -> Steps:
         return planned
     planned = _copied(planned)
     for (module, arguments), (following, its_arguments) in pairwise(_working(planned)):
-        if role(module) == "conv" and role(following) == "norm":
+        if role(module) == "conv" and role(following) == "norm" and following.takes_images:
             if following.by_batch:
                 arguments["statistics"] = its_arguments["statistics"] = []
             elif not pending.thread.saving and following.num_features == module.out_channels:

@@ -597,6 +597,16 @@ def test_statistics_of_a_large_mean(rng):
     compare(model, X.astype(np.float32), steps=1)
 
 
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_a_norm_of_sequences_behind_one_image(reference, rng, mode):
+    """Its channels are the image's rows: here as many as filters."""
+    model = shuffled(seq(nn.Conv2d(C, 5, 1), nn.BatchNorm1d(5)).double(), rng)
+    getattr(model, mode)()
+    alone = copy.deepcopy(model)
+    with nnk.no_grad():
+        same(model(X[0]), alone[1](alone[0](X[0])), np.float64)
+
+
 def test_what_is_saved_for_backward_is_made(reference, called):
     model = seq(conv(), norm(), relu()).double().eval()
     model(X)
