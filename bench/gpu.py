@@ -171,8 +171,8 @@ class Gpu(Clock):
 
     def tensor_cores(self, dtype: str, precision: str) -> bool:
         """Whether the backend takes products of arrays of this dtype there, in nnk's `precision`."""
-        choose = import_module("nnk.kernels.cuda._choose")
-        return choose.factors(numpy_dtype(dtype), precision, choose.capability()) is not None
+        arithmetic = import_module("nnk.kernels.cuda._arithmetic")
+        return arithmetic.factors(numpy_dtype(dtype), precision, arithmetic.capability()) is not None
 
     def rungs(self, calls: Mapping[str, Numbered]) -> dict[str, dict[str, Numbered]]:
         """Calls of convolutions by each kernel of the ladder, whichever would be chosen; those that it can make."""
@@ -223,7 +223,7 @@ class Rung:
 
     def get(self, work: tuple) -> tuple | None:
         """The kernel and its tile for a work; None where it cannot do that."""
-        candidates = self.chooser.candidates(self.chooser.Work(*work), self.chooser._choose.capability())
+        candidates = self.chooser.candidates(self.chooser.Work(*work), self.chooser._arithmetic.capability())
         found = next((one for one in candidates if one[0] == self.name), None)
         self.missed |= found is None
         return found

@@ -19,7 +19,7 @@ leading underscore, `ptx.py` and `launch.py`), from the bottom up:
   `_depthwise_wgrad.py`, `_depthwise_taps.py`: those with one channel a group.
 - `ptx_mma.py`: tensor cores and asynchronous copies; `_operands.py`, `_gather.py`: images and weights as they are fed;
   `_mma_gemm.py`, `_mma_wgrad.py`: the convolutions; `_column_moments.py`: statistics of what they write;
-  `_choose.py`: which arithmetic.
+  `_arithmetic.py`: which arithmetic.
 - `ptx_wgmma.py`, `ptx_tma.py`: Hopper's warpgroup products and bulk copies; `_tensor_map.py`: what the copy engine
   knows of a tensor; `_wgmma_rows.py`: how sums are written; `_wgmma_gemm.py`, `_tma_gemm.py`, `_tma_wgrad.py`: the
   convolutions;

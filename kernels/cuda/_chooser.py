@@ -28,7 +28,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from . import (
-    _choose,
+    _arithmetic,
     _first_layer,
     _first_layer_strict,
     _first_layer_strict_wgrad,
@@ -195,7 +195,7 @@ def load(device: int, anew: bool = False) -> dict[tuple, Candidate]:
 
 def stored(device: int) -> dict[Work, Row]:
     """The table of a device as it is on disk."""
-    capability = _choose.capability()
+    capability = _arithmetic.capability()
     return _tuning.read(_tuning.device_name(device), lambda work, one: one in candidates(work, capability))
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _choose, _first_layer
+from . import _arithmetic, _first_layer
 from ._chooser import PRODUCTS, STRICT_WEIGHTS, STRICT_WGRADS, WGRADS, candidates
 from ._layout import Array, empty_image
 from ._memory import empty, xp
@@ -56,7 +56,7 @@ class Clock:
 
 def choices(works: Iterable[Work]) -> dict[Work, tuple[Candidate, ...]]:
     """The candidates of those for which there are several."""
-    capability = _choose.capability()
+    capability = _arithmetic.capability()
     return {work: found for work in works if len(found := candidates(work, capability)) > 1}
 
 

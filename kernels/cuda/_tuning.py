@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._choose import bfloat16
+from ._arithmetic import bfloat16
 from ._memory import xp
 from ._numba import SIMULATED
 from ._window import Axis

@@ -1,7 +1,7 @@
 """Two-dimensional convolution and its gradients; formulas in `kernels/reference/conv2d.py`.
 
 Images are channels-last. Convolutions are matrix products over gathered pixels, in strict float32 (`_implicit_gemm.py`,
-`_wgrad.py`; of 3 × 3 also `_winograd.py`) or on tensor cores: `_choose.py` tells by dtype and `precision` which,
+`_wgrad.py`; of 3 × 3 also `_winograd.py`) or on tensor cores: `_arithmetic.py` tells by dtype and `precision` which,
 `_chooser.py` on which rung of the ladder of kernels (`_mma_gemm.py`, `_wgmma_gemm.py`, `_tma_gemm.py`; `_mma_wgrad.py`,
 `_tma_wgrad.py`); windows of more than 15 taps on an axis slide in float32 as well. Images of up to four channels have
 kernels of their own (`_first_layer*.py`). The gradient to the input is forward convolutions of dy with the weight
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..shapes import conv_output_size
-from . import _choose, _depthwise, _first_layer
+from . import _arithmetic, _depthwise, _first_layer
 from ._channel_sums import channel_sums
 from ._chooser import PRODUCTS, STRICT_WEIGHTS, STRICT_WGRADS, WGRADS, choice, statistics_lots
 from ._gather import fits
@@ -117,8 +117,8 @@ def conv2d_wgrad(
     if weight_shape[1] == 1 and groups > 1:
         return deliver(_depthwise.wgrad(dy, x, weight_shape, stride, padding, dilation), out)
     window = tuple(map(forward_axis, dy.shape[2:], weight_shape[2:], stride, padding, dilation))
-    capability = _choose.capability()
-    factors = _choose.factors(x.dtype, precision, capability)
+    capability = _arithmetic.capability()
+    factors = _arithmetic.factors(x.dtype, precision, capability)
     if factors is None:
         kind, rungs = "strict wgrad", STRICT_WGRADS
     else:
@@ -146,8 +146,8 @@ def _convolve(x: Array, weight: Array, y: Array, groups: int, windows: list[tupl
 
     → the statistics of y, if they are asked for, there is but one window, and its kernel leaves them.
     """
-    capability, left = _choose.capability(), {}
-    dtype = _choose.factors(x.dtype, precision, capability) if all(map(fits, windows)) else None
+    capability, left = _arithmetic.capability(), {}
+    dtype = _arithmetic.factors(x.dtype, precision, capability) if all(map(fits, windows)) else None
     if dtype is not None:
         x, weight = images(x, groups, dtype) if transposed else x, contiguous(weight)  # one copy for all windows
     for window in windows:

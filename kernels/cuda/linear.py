@@ -1,6 +1,6 @@
 """The affine map and its gradients: 1 × 1 convolutions of images of one pixel, on the same kernels.
 
-Formulas in `kernels/reference/linear.py`, meaning of `precision` in `_choose.py`. 2 M · in · out operations, for
+Formulas in `kernels/reference/linear.py`, meaning of `precision` in `_arithmetic.py`. 2 M · in · out operations, for
 4 (M in + in out + M out) bytes.
 """
 

@@ -386,7 +386,7 @@ def test_a_rung_stands_for_the_table_while_it_is_called():
     tuned, can = {}, [("tma", (128, 256)), ("mma", (64, 64)), ("mma", (32, 32))]
     chooser = SimpleNamespace(
         _tables={3: tuned}, device=lambda: 3, load=lambda device: chooser._tables[device], Work=lambda *work: work,
-        _choose=SimpleNamespace(capability=lambda: (9, 0)), candidates=lambda work, capability: can)
+        _arithmetic=SimpleNamespace(capability=lambda: (9, 0)), candidates=lambda work, capability: can)
     asked = []
 
     def call(number):

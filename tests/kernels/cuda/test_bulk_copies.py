@@ -21,9 +21,9 @@ WARP = 32
 @pytest.fixture
 def hopper(device):
     """Where arrays lie, on a device of compute capability 9.0 or in the simulator."""
-    from nnk.kernels.cuda import _choose
+    from nnk.kernels.cuda import _arithmetic
 
-    if not SIMULATED and _choose.capability() != (9, 0):
+    if not SIMULATED and _arithmetic.capability() != (9, 0):
         pytest.skip("the copy engine and warpgroup products are those of compute capability 9.0")
     return device
 

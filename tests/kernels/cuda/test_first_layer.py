@@ -5,7 +5,7 @@ import pytest
 
 from nnk.kernels import reference
 from nnk.kernels.cuda import (
-    _choose,
+    _arithmetic,
     _chooser,
     _first_layer,
     _first_layer_strict,
@@ -206,4 +206,4 @@ def test_cuda_the_gradient_to_the_input_is_not_theirs():
     shapes = (1, 3, 16, 16), (1, 16, 16, 16)
     assert not _first_layer.tiles((8, 0), FLOAT32, FLOAT32, *shapes, 1, windows)
     assert not _first_layer_strict.tiles(FLOAT32, *shapes, 1, windows)
-    assert _choose.factors(FLOAT32, "high", (8, 0)) == FLOAT32
+    assert _arithmetic.factors(FLOAT32, "high", (8, 0)) == FLOAT32

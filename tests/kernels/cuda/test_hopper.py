@@ -7,7 +7,7 @@ import pytest
 
 from nnk.kernels import parity, reference
 from nnk.kernels.cases.conv2d import _case
-from nnk.kernels.cuda import _choose, _chooser, _mma_gemm, _mma_wgrad
+from nnk.kernels.cuda import _arithmetic, _chooser, _mma_gemm, _mma_wgrad
 from nnk.kernels.cuda._layout import empty_image
 from nnk.kernels.cuda._numba import SIMULATED, cuda, types
 from nnk.kernels.cuda._window import dgrad_windows, forward_axis
@@ -140,7 +140,7 @@ def test_cuda_statistics_of_what_is_written(rung, case, columns, dtype, order):
     ("_tma_gemm", 64, "bfloat16", "highest"), ("_wgmma_gemm", 8, "float32", "high"),
 ])  # fmt: skip
 def test_cuda_batch_norm_takes_these_statistics(rung, channels, dtype, precision, cuda_kernels, monkeypatch):
-    monkeypatch.setattr(_choose, "SIMULATED_CAPABILITY", (9, 0))
+    monkeypatch.setattr(_arithmetic, "SIMULATED_CAPABILITY", (9, 0))
     rng, used = np.random.default_rng(0), []
     original = rung_of(rung).convolve
     monkeypatch.setattr(rung_of(rung), "convolve", lambda *args, **given: used.append(original(*args, **given)))
@@ -216,7 +216,7 @@ def test_cuda_bfloat16_factors_give_float32(rung):
 def test_cuda_whole_operations_take_these_rungs(dtype, want, cuda_kernels, monkeypatch):
     (suite,) = (op.suite for op in OPS if op.name == "conv2d")
     case = _case("hopper", (5, 64, 7, 5), (40, 64, 3, 3), padding=(1, 1), stride=(2, 1), precision="high", infer=True)
-    monkeypatch.setattr(_choose, "SIMULATED_CAPABILITY", (9, 0))
+    monkeypatch.setattr(_arithmetic, "SIMULATED_CAPABILITY", (9, 0))
     used = set()
     for rung in (_tma_gemm, _wgmma_gemm, _mma_gemm, _tma_wgrad, _mma_wgrad):
         name = "wgrad" if hasattr(rung, "wgrad") else "convolve"

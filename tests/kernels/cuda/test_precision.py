@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nnk.kernels import reference
-from nnk.kernels.cuda import _choose
+from nnk.kernels.cuda import _arithmetic
 from nnk.kernels.cuda._numba import SIMULATED
 
 # The most by which a result is off, of the sum of the products' absolute values: rounding takes 2⁻¹¹ of each factor as
@@ -25,7 +25,7 @@ INPUTS = {
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("precision", BOUNDS)
 def test_cuda_error_of_convolutions(precision, shape, kind, cuda_kernels):
-    if precision != "highest" and _choose.capability() < (8, 0):
+    if precision != "highest" and _arithmetic.capability() < (8, 0):
         pytest.skip("a card without TF32 computes in float32")
     rng = np.random.default_rng(3)
     n, c, k, size = shape

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nnk.kernels import reference
-from nnk.kernels.cuda import _choose, _chooser
+from nnk.kernels.cuda import _arithmetic, _chooser
 from nnk.kernels.cuda._layout import blocks
 from nnk.kernels.cuda._numba import SIMULATED
 from nnk.kernels.cuda._operands import weight_rows
@@ -44,7 +44,7 @@ pytestmark = [pytest.mark.parametrize("name", CASES), pytest.mark.parametrize("d
 def put(device, monkeypatch):
     """Copies images there, channels-last, in a type; other arrays as they are."""
     if SIMULATED:
-        monkeypatch.setattr(_choose, "SIMULATED_CAPABILITY", (9, 0))
+        monkeypatch.setattr(_arithmetic, "SIMULATED_CAPABILITY", (9, 0))
 
     def copy(values):
         if values.ndim != 4:
@@ -68,7 +68,7 @@ def factors(rng, shape, dtype, strict, scale=1.0):
 
 def every(work, rungs):
     """The rungs of this name, and their tiles, that can do it."""
-    return [one for one in _chooser.candidates(Work(*work), _choose.capability()) if one[0] in rungs]
+    return [one for one in _chooser.candidates(Work(*work), _arithmetic.capability()) if one[0] in rungs]
 
 
 def far(got, want, dtype):

@@ -5,7 +5,7 @@ import pytest
 
 from nnk.kernels import parity
 from nnk.kernels.cases.conv2d import _case
-from nnk.kernels.cuda import _choose, _mma_gemm, _mma_wgrad
+from nnk.kernels.cuda import _arithmetic, _mma_gemm, _mma_wgrad
 from nnk.kernels.cuda._numba import SIMULATED
 from nnk.kernels.ops import OPS
 
@@ -53,7 +53,7 @@ def test_cuda_pixels_in_shares(dtype, cuda_kernels, monkeypatch):
 @simulated
 @pytest.mark.parametrize("name", ["odd", "strided"])
 def test_cuda_float16_before_asynchronous_copies(name, cuda_kernels, monkeypatch):
-    monkeypatch.setattr(_choose, "SIMULATED_CAPABILITY", (7, 5))
+    monkeypatch.setattr(_arithmetic, "SIMULATED_CAPABILITY", (7, 5))
     assert worst(CASES[name], np.float16, cuda_kernels) <= 1
 
 
@@ -72,7 +72,7 @@ def test_cuda_a_card_without_tf32_computes_in_float32(cuda_kernels, monkeypatch)
     high = cuda_kernels.conv2d(x, weight, precision="high")
     strict = cuda_kernels.conv2d(x, weight)
     assert not np.array_equal(high, strict)
-    monkeypatch.setattr(_choose, "SIMULATED_CAPABILITY", (7, 5))
+    monkeypatch.setattr(_arithmetic, "SIMULATED_CAPABILITY", (7, 5))
     assert np.array_equal(cuda_kernels.conv2d(x, weight, precision="high"), strict)
 
 
@@ -82,5 +82,5 @@ def test_cuda_a_card_without_tf32_computes_in_float32(cuda_kernels, monkeypatch)
     ("float16", "highest", (7, 5), "float16"), ("bfloat16", "highest", (8, 0), "bfloat16"),
 ])  # fmt: skip
 def test_cuda_factors_of_products(dtype, precision, capability, want):
-    got = _choose.factors(np.dtype(DTYPES[dtype]), precision, capability)
+    got = _arithmetic.factors(np.dtype(DTYPES[dtype]), precision, capability)
     assert (got if got is None else np.dtype(got).name) == want

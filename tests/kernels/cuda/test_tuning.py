@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nnk.kernels import reference
-from nnk.kernels.cuda import _choose, _chooser, _mma_gemm, _tuner, _tuning, launch
+from nnk.kernels.cuda import _arithmetic, _chooser, _mma_gemm, _tuner, _tuning, launch
 from nnk.kernels.cuda._numba import SIMULATED
 from nnk.kernels.cuda._tuning import Row, Work
 from nnk.kernels.cuda._window import forward_axis
@@ -206,7 +206,7 @@ def test_cuda_works_without_a_choice_or_without_time_are_left_out(monkeypatch):
     todo = _tuner.choices(works)
     assert list(todo) == works[1:]
     assert [work for work, _ in _tuner.tune(todo, Clock(1, 2, 3), 5)] == [WORKS["product"]]
-    monkeypatch.setattr(_choose, "SIMULATED_CAPABILITY", (7, 5))
+    monkeypatch.setattr(_arithmetic, "SIMULATED_CAPABILITY", (7, 5))
     assert not _tuner.choices([WORKS["product"]])
 
 

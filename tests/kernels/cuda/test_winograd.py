@@ -5,7 +5,7 @@ import pytest
 
 from nnk.kernels import parity, reference
 from nnk.kernels.cases.conv2d import _case
-from nnk.kernels.cuda import _choose, _chooser, _implicit_gemm, _wgrad, _winograd
+from nnk.kernels.cuda import _arithmetic, _chooser, _implicit_gemm, _wgrad, _winograd
 from nnk.kernels.cuda._layout import channels_last, empty_image
 from nnk.kernels.cuda._memory import empty
 from nnk.kernels.cuda._numba import SIMULATED
@@ -235,7 +235,7 @@ def test_cuda_winograd_in_whole_operations(shape, cuda_kernels, monkeypatch):
     with _chooser.recording() as seen:
         excess = parity.compare(SUITE, case, cuda_kernels)
     assert max(excess.values()) <= 1
-    assert {_chooser.choice(work, _choose.capability())[0] for work in seen} == {"winograd"}
+    assert {_chooser.choice(work, _arithmetic.capability())[0] for work in seen} == {"winograd"}
 
 
 # ---------------------------------------------------------------- the choice
