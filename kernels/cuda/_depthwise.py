@@ -136,8 +136,8 @@ def _backward(vectors: bool) -> Kernel:
 
 
 @kernel(block=_THREADS, dy=STORAGE, x=STORAGE, partial=F32, **dict.fromkeys((*_SIZES, *_WINDOW), INT))
-def _wgrad(dy, x, partial, images, channels, source_h, source_w, filters, height, width, multiplier, taps_h,
-                     taps_w, stride_h, stride_w, top, left, dilation_h, dilation_w):
+def _wgrad(dy, x, partial, images, channels, source_h, source_w, filters, height, width, multiplier, taps_h, taps_w,
+           stride_h, stride_w, top, left, dilation_h, dilation_w):
     shared = cuda.shared.array(_THREADS, types.float32)
     column, row = cuda.threadIdx.x % _WIDTH, cuda.threadIdx.x // _WIDTH
     k, tap, first = cuda.blockIdx.y * _WIDTH + column, cuda.blockIdx.z, cuda.blockIdx.x * _PIXELS
