@@ -44,9 +44,9 @@ from . import (
     _wgrad,
     _winograd,
 )
-from ._layout import blocks
+from ._layout import Array, blocks
 from ._numba import SIMULATED
-from ._operands import ROW, padded
+from ._operands import ROW, images, padded, weight_rows
 from ._pack import pack
 from ._tuning import Candidate, Row, Work
 from ._window import Axis
@@ -119,6 +119,23 @@ def _candidates(capability: tuple[int, int], kind: str, x_dtype, y_dtype, groups
             yield from ((rung, tile) for tile in tiles(*first, wide, y, groups, window))
     else:
         raise ValueError(f"there is no kind of work called {kind!r}")
+
+
+def operands(rung: str, x: Array, weight: Array, groups: int, window: tuple[Axis, Axis], transposed: bool,
+             dtype: np.dtype | None, y_dtype: np.dtype) -> tuple[Array, Array]:
+    """Channels-last images and a contiguous weight as a rung of `PRODUCTS` takes them, tensor cores as `dtype`."""
+    if rung in STRICT_WEIGHTS:
+        return x, STRICT_WEIGHTS[rung](weight, groups, window, transposed)
+    if rung == "first":
+        return x, _first_layer.weight_rows(weight, window, dtype, 16 // y_dtype.itemsize)
+    return images(x, groups, dtype), weight_rows(weight, groups, window, transposed, dtype)
+
+
+def wgrad_operands(rung: str, dy: Array, x: Array, groups: int, dtype: np.dtype) -> tuple[Array, Array]:
+    """Both channels-last, as a rung of `WGRADS` takes them."""
+    if rung == "first":
+        return dy.astype(dtype, copy=False), x.astype(dtype, copy=False)
+    return images(dy, groups, dtype), images(x, groups, dtype)
 
 
 def rungs(capability: tuple[int, int], itemsize: int, x_shape: tuple, y_shape: tuple, groups: int,

@@ -17,11 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from . import _arithmetic, _first_layer
-from ._chooser import PRODUCTS, STRICT_WEIGHTS, STRICT_WGRADS, WGRADS, candidates
+from . import _arithmetic
+from ._chooser import PRODUCTS, STRICT_WGRADS, WGRADS, candidates, operands, wgrad_operands
 from ._layout import Array, empty_image
 from ._memory import empty, xp
-from ._operands import images, weight_rows
 from ._tuning import Candidate, Row, Work
 from ._window import Axis
 
@@ -100,7 +99,7 @@ def _settled(rounds: list[list[float]]) -> bool:
 
 def calls(work: Work, found: Iterable[Candidate]) -> dict[Candidate, Callable[[int], None]]:
     """What makes the candidates do the work, on operands of their own by number."""
-    prepare = {"product": _product, "wgrad": _wgrad, "strict product": _strict_product, "strict wgrad": _strict_wgrad}
+    prepare = {"product": _product, "wgrad": _wgrad, "strict product": _product, "strict wgrad": _strict_wgrad}
     sets = [prepare[work.kind](work, np.random.default_rng(number)) for number in range(SETS)]
 
     def call(one: Candidate) -> Callable[[int], None]:
@@ -110,29 +109,14 @@ def calls(work: Work, found: Iterable[Candidate]) -> dict[Candidate, Callable[[i
 
 
 def _product(work: Work, rng: np.random.Generator) -> Callable[[Candidate], Any]:
-    x, y = _image(work.x, work.y_dtype, rng), empty_image(*work.y, work.y_dtype)
-    weight, dtype, shared = _weight(work, rng), work.x_dtype, (work.groups, work.window)
+    x, y, weight = _image(work.x, work.y_dtype, rng), empty_image(*work.y, work.y_dtype), _weight(work, rng)
+    shared = work.groups, work.window
 
     def call(one: Candidate) -> None:
-        """With the copy of the images, where a rung needs one."""
+        """With the copy of the images, where a rung needs one, and the packing, which each has of its own."""
         rung, tile = one
-        if rung == "first":
-            held, rows = x, _first_layer.weight_rows(weight, work.window, dtype, 16 // y.itemsize)
-        else:
-            held, rows = images(x, work.groups, dtype), weight_rows(weight, *shared, False, dtype)
-        PRODUCTS[rung].convolve(held, rows, y, *shared, tile=tile)
-
-    return call
-
-
-def _strict_product(work: Work, rng: np.random.Generator) -> Callable[[Candidate], Any]:
-    x, y = _image(work.x, work.x_dtype, rng), empty_image(*work.y, work.y_dtype)
-    weight, shared = _weight(work, rng), (work.groups, work.window)
-
-    def call(one: Candidate) -> None:
-        """With the packing: a rung has its own."""
-        rung, tile = one
-        PRODUCTS[rung].convolve(x, STRICT_WEIGHTS[rung](weight, *shared, False), y, *shared, tile=tile)
+        factors = operands(rung, x, weight, *shared, False, work.x_dtype, work.y_dtype)
+        PRODUCTS[rung].convolve(*factors, y, *shared, tile=tile)
 
     return call
 
@@ -150,8 +134,8 @@ def _wgrad(work: Work, rng: np.random.Generator) -> Callable[[Candidate], Any]:
     def call(one: Candidate) -> Array:
         """With the copies of the images, where a rung needs them."""
         rung, tile = one
-        dy_held, x_held = (image if rung == "first" else images(image, work.groups, work.x_dtype) for image in (dy, x))
-        return WGRADS[rung].wgrad(dy_held, x_held, work.y, work.groups, work.window, tile=tile)
+        factors = wgrad_operands(rung, dy, x, work.groups, work.x_dtype)
+        return WGRADS[rung].wgrad(*factors, work.y, work.groups, work.window, tile=tile)
 
     return call
 

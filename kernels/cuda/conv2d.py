@@ -23,14 +23,14 @@ from typing import Any
 import numpy as np
 
 from ..shapes import conv_output_size
-from . import _arithmetic, _depthwise, _first_layer
+from . import _arithmetic, _depthwise
 from ._channel_sums import channel_sums
-from ._chooser import PRODUCTS, STRICT_WEIGHTS, STRICT_WGRADS, WGRADS, choice, statistics_lots
+from ._chooser import PRODUCTS, STRICT_WGRADS, WGRADS, choice, operands, statistics_lots, wgrad_operands
 from ._gather import fits
 from ._layout import Array, channels_last, contiguous, deliver, empty_image, vector
 from ._memory import empty
 from ._moments import Statistics
-from ._operands import images, weight_rows
+from ._operands import images
 from ._window import Axis, dgrad_windows, forward_axis
 
 FLOAT32 = np.dtype(np.float32)
@@ -119,25 +119,17 @@ def conv2d_wgrad(
     window = tuple(map(forward_axis, dy.shape[2:], weight_shape[2:], stride, padding, dilation))
     capability = _arithmetic.capability()
     factors = _arithmetic.factors(x.dtype, precision, capability)
-    if factors is None:
-        kind, rungs = "strict wgrad", STRICT_WGRADS
-    else:
-        kind, rungs, dy = "wgrad", WGRADS, images(dy, groups, factors)
+    kind, rungs = ("strict wgrad", STRICT_WGRADS) if factors is None else ("wgrad", WGRADS)
     work = kind, factors or x.dtype, FLOAT32, groups, x.shape, tuple(weight_shape), window
     rung, tile = choice(work, capability)
     if factors is not None:
-        x = x.astype(factors, copy=False) if rung == "first" else images(x, groups, factors)
+        dy, x = wgrad_operands(rung, dy, x, groups, factors)
     return deliver(rungs[rung].wgrad(dy, x, weight_shape, groups, window, tile=tile), out)
 
 
 def conv2d_bgrad(dy: Array, *, out: Array | None = None) -> Array:
     """The gradient to the bias, dbias[k] = Σ_{n, p, q} dy[n, k, p, q]: (N, K, P, Q) → (K,), float32. Reads dy once."""
     return deliver(channel_sums(channels_last(dy)), out)
-
-
-def _alike(weight: Array, x: Array) -> Array:
-    """The weight, contiguous and in the dtype of the images: in mixed precision it is float32 beside 16 bits."""
-    return contiguous(weight.astype(x.dtype, copy=False))
 
 
 def _convolve(x: Array, weight: Array, y: Array, groups: int, windows: list[tuple[Axis, Axis]], transposed: bool,
@@ -148,17 +140,14 @@ def _convolve(x: Array, weight: Array, y: Array, groups: int, windows: list[tupl
     """
     capability, left = _arithmetic.capability(), {}
     dtype = _arithmetic.factors(x.dtype, precision, capability) if all(map(fits, windows)) else None
-    if dtype is not None:
+    if dtype is None:
+        weight = contiguous(weight.astype(x.dtype, copy=False))  # float32 beside 16 bits, in mixed precision
+    else:
         x, weight = images(x, groups, dtype) if transposed else x, contiguous(weight)  # one copy for all windows
+    kind = "strict product" if dtype is None else "product"
     for window in windows:
-        kind = "strict product" if dtype is None else "product"
         rung, tile = choice((kind, dtype or x.dtype, y.dtype, groups, x.shape, y.shape, window), capability)
-        if dtype is None:
-            held, rows = x, STRICT_WEIGHTS[rung](_alike(weight, x), groups, window, transposed)
-        elif rung == "first":
-            held, rows = x, _first_layer.weight_rows(weight, window, dtype, 16 // y.itemsize)
-        else:
-            held, rows = images(x, groups, dtype), weight_rows(weight, groups, window, transposed, dtype)
+        held, rows = operands(rung, x, weight, groups, window, transposed, dtype, y.dtype)
         if statistics and held.dtype == rows.dtype == y.dtype:
             left["sets"] = tuple(empty((3, statistics_lots(rung, tile, x.shape, window), y.shape[1])))
         PRODUCTS[rung].convolve(held, rows, y, groups, window, *epilogue, tile=tile, **left)
