@@ -75,6 +75,10 @@ class Device:
         array[...] = memory.xp().asarray(values)
         return array
 
+    def put_images(self, values):
+        """The same for (N, C, H, W), channels-last in memory."""
+        return self.put(np.ascontiguousarray(np.moveaxis(values, 1, 3))).transpose(0, 3, 1, 2)
+
     def get(self, array):
         return array if SIMULATED else array.get()
 

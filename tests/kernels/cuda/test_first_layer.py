@@ -48,9 +48,7 @@ def put(device):
     """Copies images there, channels-last; other arrays as they are."""
 
     def copy(values):
-        if values.ndim != 4:
-            return device.put(values)
-        return device.put(np.ascontiguousarray(values.transpose(0, 2, 3, 1))).transpose(0, 3, 1, 2)
+        return device.put_images(values) if values.ndim == 4 else device.put(values)
 
     copy.get, copy.weight = device.get, device.put
     return copy
