@@ -85,6 +85,7 @@ def test_cuda_strict_wgrad_shares_leave_no_round_of_blocks_nearly_empty():
             assert blocks / at_once >= 0.75 * -(-blocks // at_once)
 
 
+@simulated
 def test_cuda_strict_wgrad_refuses_more_pixels_than_its_numbers_hold():
     window = (forward_axis(1 << 16, 1, 1, 0, 1), forward_axis(1 << 15, 1, 1, 0, 1))
     x, dy = (np.broadcast_to(np.float32(0), (1, 4, 1 << 16, 1 << 15)) for _ in range(2))
