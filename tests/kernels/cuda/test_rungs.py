@@ -9,11 +9,11 @@ import pytest
 
 from nnk.kernels import reference
 from nnk.kernels.cuda import _arithmetic, _chooser
-from nnk.kernels.cuda._layout import blocks
 from nnk.kernels.cuda._numba import SIMULATED
 from nnk.kernels.cuda._operands import weight_rows
 from nnk.kernels.cuda._tuning import Work
 from nnk.kernels.cuda._window import dgrad_windows, forward_axis
+from nnk.kernels.cuda._winograd_transforms import LOT, TILE
 from nnk.kernels.shapes import conv_output_size
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
@@ -75,11 +75,21 @@ def far(got, want, dtype):
     return np.nan_to_num(error, nan=np.inf)
 
 
-def far_statistics(sets, y, rows):
-    """The same of counts, means and squared deviations of each column in lots of so many pixels."""
+def lots_of(rung, y, tile):
+    """The pixels (pixels, channels) of which a rung leaves statistics together, in float64."""
+    rows = np.asarray(y, np.float64).transpose(0, 2, 3, 1)
+    if rung != "winograd":
+        rows = rows.reshape(-1, y.shape[1])
+        return np.split(rows, range(tile[0], len(rows), tile[0]))
+    corners = [(image, h, w) for image in rows for h in range(0, y.shape[2], TILE) for w in range(0, y.shape[3], TILE)]
+    tiles = [image[h : h + TILE, w : w + TILE].reshape(-1, y.shape[1]) for image, h, w in corners]
+    return [np.concatenate(tiles[i : i + LOT]) for i in range(0, len(tiles), LOT)]
+
+
+def far_statistics(sets, lots):
+    """The same of counts, means and squared deviations of each column in these lots of pixels."""
     counts, means, squares = sets.astype(np.float64)
-    values = np.asarray(y, np.float64).transpose(0, 2, 3, 1).reshape(-1, y.shape[1])
-    for lot, part in enumerate(np.split(values, range(rows, len(values), rows))):
+    for lot, part in enumerate(lots):
         mean, square = part.mean(0), ((part - part.mean(0)) ** 2).sum(0)
         means[lot] -= mean
         means[lot] /= 2.0**-20 * (np.abs(mean) + np.sqrt(square / len(part)) + 1e-30)
@@ -123,11 +133,11 @@ def test_cuda_forward(rung, dtype, name, put):
         y, rows = put.nothing(dy.shape, dtype), rows_of(rung, weight, groups, window, False, x.dtype)
         _chooser.PRODUCTS[rung].convolve(x, rows, y, groups, window, tile=tile)
         errors[tile] = far(put.get(y), want, dtype)
-        again, lots = put.nothing(dy.shape, dtype), blocks(dy.size // dy.shape[1], tile[0])
+        again, lots = put.nothing(dy.shape, dtype), _chooser.statistics_lots(rung, tile, x.shape, window)
         sets = put(np.full((3, lots, dy.shape[1]), np.nan, np.float32))
         _chooser.PRODUCTS[rung].convolve(x, rows, again, groups, window, sets=tuple(sets), tile=tile)
         assert np.array_equal(put.get(again), put.get(y)), f"another y beside statistics, {tile}"
-        errors[(*tile, "statistics")] = far_statistics(put.get(sets), put.get(y), tile[0])
+        errors[(*tile, "statistics")] = far_statistics(put.get(sets), lots_of(rung, put.get(y), tile))
     check(errors)
 
 
