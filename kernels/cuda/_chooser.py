@@ -54,9 +54,9 @@ from .launch import current_device
 
 PRODUCTS = {"ffma": _implicit_gemm, "winograd": _winograd, "first-ffma": _first_layer_strict, "first": _first_layer,
             "mma": _mma_gemm, "wgmma": _wgmma_gemm, "tma": _tma_gemm}  # fmt: skip
-WGRADS = {"first": _first_layer_wgrad, "mma": _mma_wgrad, "tma": _tma_wgrad}
-STRICT_WEIGHTS = {"ffma": pack, "winograd": _winograd.pack, "first-ffma": pack}  # as these products take them
-STRICT_WGRADS = {"ffma": _wgrad, "winograd": _winograd, "first-ffma": _first_layer_strict_wgrad}
+WGRADS = {"ffma": _wgrad, "winograd": _winograd, "first-ffma": _first_layer_strict_wgrad, "first": _first_layer_wgrad,
+          "mma": _mma_wgrad, "tma": _tma_wgrad}  # fmt: skip
+STRICT_WEIGHTS = {"ffma": pack, "winograd": _winograd.pack, "first-ffma": pack}  # as these take them
 HOPPER = (9, 0)
 FILLED = 0.75  # of the bytes of a step, for the copy engine to come first
 LEAST_PIXELS, LEAST_OUTPUTS = 64, 32  # of a tile that is worth a warpgroup
@@ -103,7 +103,7 @@ def _candidates(capability: tuple[int, int], kind: str, x_dtype, y_dtype, groups
         tiles = _first_layer_strict_wgrad.tiles(x_dtype, x, y, groups, window)
         yield from (("first-ffma", tile) for tile in tiles)
         for rung in strict_rungs(x_dtype, y_dtype, groups, x, y[0], window):
-            yield from ((rung, tile) for tile in STRICT_WGRADS[rung].wgrad_tiles(x, y, groups, window))
+            yield from ((rung, tile) for tile in WGRADS[rung].wgrad_tiles(x, y, groups, window))
     elif kind == "wgrad":
         tiles = _first_layer_wgrad.tiles(capability, x_dtype, x, y, groups, window)
         yield from (("first", tile) for tile in tiles)
@@ -131,8 +131,10 @@ def operands(rung: str, x: Array, weight: Array, groups: int, window: tuple[Axis
     return images(x, groups, dtype), weight_rows(weight, groups, window, transposed, dtype)
 
 
-def wgrad_operands(rung: str, dy: Array, x: Array, groups: int, dtype: np.dtype) -> tuple[Array, Array]:
-    """Both channels-last, as a rung of `WGRADS` takes them."""
+def wgrad_operands(rung: str, dy: Array, x: Array, groups: int, dtype: np.dtype | None) -> tuple[Array, Array]:
+    """Both channels-last, as a rung of `WGRADS` takes them, tensor cores as `dtype`."""
+    if rung in STRICT_WEIGHTS:
+        return dy, x
     if rung == "first":
         return dy.astype(dtype, copy=False), x.astype(dtype, copy=False)
     return images(dy, groups, dtype), images(x, groups, dtype)
@@ -162,15 +164,6 @@ def wgrad_rungs(capability: tuple[int, int], itemsize: int, x_shape: tuple, weig
     return ("tma", "mma") if large else ("mma", "tma")
 
 
-def statistics_lots(rung: str, tile: tuple[int, ...], x_shape: tuple, window: tuple[Axis, Axis]) -> int:
-    """How many lots of the output's pixels a rung leaves statistics of."""
-    if rung == "winograd":
-        return _winograd.lots(x_shape[0], window)
-    if "first" in rung:
-        return _patch.lots(x_shape, window, tile)
-    return blocks(x_shape[0] * window[0].count * window[1].count, tile[0])
-
-
 def strict_rungs(x_dtype: np.dtype, y_dtype: np.dtype, groups: int, x_shape: tuple, filters: int,
                  window: tuple[Axis, Axis]) -> tuple[str, ...]:
     """The same in strict float32, for a product of so many outputs or for the gradient to so many filters."""
@@ -195,6 +188,15 @@ def winograd_pays(x_shape: tuple, filters: int, window: tuple[Axis, Axis]) -> bo
     width = channels + filters
     winograd = 32 * tiles * products / BALANCE + 128 * tiles * width + 4 * pixels * width + 164 * products
     return 18 * pixels * products / BALANCE > MARGIN * winograd
+
+
+def statistics_lots(rung: str, tile: tuple[int, ...], x_shape: tuple, window: tuple[Axis, Axis]) -> int:
+    """How many lots of the output's pixels a rung leaves statistics of."""
+    if rung == "winograd":
+        return _winograd.lots(x_shape[0], window)
+    if "first" in rung:
+        return _patch.lots(x_shape, window, tile)
+    return blocks(x_shape[0] * window[0].count * window[1].count, tile[0])
 
 
 def _fills(size: int) -> bool:

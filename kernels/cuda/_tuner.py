@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from . import _arithmetic
-from ._chooser import PRODUCTS, STRICT_WGRADS, WGRADS, candidates, operands, wgrad_operands
+from ._chooser import PRODUCTS, WGRADS, candidates, operands, wgrad_operands
 from ._layout import Array, empty_image
 from ._memory import empty, xp
 from ._tuning import Candidate, Row, Work
@@ -99,7 +99,7 @@ def _settled(rounds: list[list[float]]) -> bool:
 
 def calls(work: Work, found: Iterable[Candidate]) -> dict[Candidate, Callable[[int], None]]:
     """What makes the candidates do the work, on operands of their own by number."""
-    prepare = {"product": _product, "wgrad": _wgrad, "strict product": _product, "strict wgrad": _strict_wgrad}
+    prepare = {"product": _product, "wgrad": _wgrad, "strict product": _product, "strict wgrad": _wgrad}
     sets = [prepare[work.kind](work, np.random.default_rng(number)) for number in range(SETS)]
 
     def call(one: Candidate) -> Callable[[int], None]:
@@ -119,12 +119,6 @@ def _product(work: Work, rng: np.random.Generator) -> Callable[[Candidate], Any]
         PRODUCTS[rung].convolve(*factors, y, *shared, tile=tile)
 
     return call
-
-
-def _strict_wgrad(work: Work, rng: np.random.Generator) -> Callable[[Candidate], Any]:
-    x = _image(work.x, work.x_dtype, rng)
-    dy = _image((work.x[0], work.y[0], *(axis.count for axis in work.window)), work.x_dtype, rng)
-    return lambda one: STRICT_WGRADS[one[0]].wgrad(dy, x, work.y, work.groups, work.window, tile=one[1])
 
 
 def _wgrad(work: Work, rng: np.random.Generator) -> Callable[[Candidate], Any]:

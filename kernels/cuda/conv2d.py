@@ -25,7 +25,7 @@ import numpy as np
 from ..shapes import conv_output_size
 from . import _arithmetic, _depthwise
 from ._channel_sums import channel_sums
-from ._chooser import PRODUCTS, STRICT_WGRADS, WGRADS, choice, operands, statistics_lots, wgrad_operands
+from ._chooser import PRODUCTS, WGRADS, choice, operands, statistics_lots, wgrad_operands
 from ._gather import fits
 from ._layout import Array, channels_last, contiguous, deliver, empty_image, vector
 from ._memory import empty
@@ -119,12 +119,11 @@ def conv2d_wgrad(
     window = tuple(map(forward_axis, dy.shape[2:], weight_shape[2:], stride, padding, dilation))
     capability = _arithmetic.capability()
     factors = _arithmetic.factors(x.dtype, precision, capability)
-    kind, rungs = ("strict wgrad", STRICT_WGRADS) if factors is None else ("wgrad", WGRADS)
+    kind = "strict wgrad" if factors is None else "wgrad"
     work = kind, factors or x.dtype, FLOAT32, groups, x.shape, tuple(weight_shape), window
     rung, tile = choice(work, capability)
-    if factors is not None:
-        dy, x = wgrad_operands(rung, dy, x, groups, factors)
-    return deliver(rungs[rung].wgrad(dy, x, weight_shape, groups, window, tile=tile), out)
+    dy, x = wgrad_operands(rung, dy, x, groups, factors)
+    return deliver(WGRADS[rung].wgrad(dy, x, weight_shape, groups, window, tile=tile), out)
 
 
 def conv2d_bgrad(dy: Array, *, out: Array | None = None) -> Array:
