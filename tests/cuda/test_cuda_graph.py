@@ -86,9 +86,8 @@ def test_replays_end_where_eager_steps_and_the_cpu_do(cupy, name, clip):
     assert captured.optimizer.state_dict()["state"][0].get("step") == cpu.optimizer.state_dict()["state"][0].get("step")
 
 
-def test_nobody_waits_between_looks(cupy):
-    made = trainer()
-    made.fit(images(), epochs=1)
+def waits(cupy, made):
+    """A list that gets, at each batch's end, how often anybody has waited so far."""
     seen = []
 
     class Count(Callback):
@@ -96,6 +95,13 @@ def test_nobody_waits_between_looks(cupy):
             seen.append(cupy.State.syncs)
 
     made.callbacks.append(Count())
+    return seen
+
+
+def test_nobody_waits_between_looks(cupy):
+    made = trainer()
+    made.fit(images(), epochs=1)
+    seen = waits(cupy, made)
     made.fit(images(), epochs=2)
     assert len(set(seen[:4])) == 1
     assert replays(made) == 4 * 3 - graph.WARM_UP
@@ -168,13 +174,7 @@ def test_an_overflow_within_a_graph_leaves_the_update_out(cupy, monkeypatch, nam
 def test_nobody_waits_for_the_scale(cupy):
     made = scaled()
     made.fit(images(), epochs=1)
-    seen = []
-
-    class Count(Callback):
-        def batch_end(self, trainer, samples):
-            seen.append(cupy.State.syncs)
-
-    made.callbacks.append(Count())
+    seen = waits(cupy, made)
     made.fit(images(), epochs=2)
     made._graphs.wanted = False
     made.fit(images(), epochs=1)
